@@ -1,0 +1,146 @@
+"""`Annotations`: what people painted on a few slices, and what they did not look at.
+
+One layer per class, so that a nucleolus may lie inside a nucleus. A voxel of a layer is
+
+- 1: this class, painted by hand;
+- 0: looked at and not this class, which holds only on slices where the class is complete;
+- 255 (`IGNORE`): nobody looked. **Unlabelled is never background**; ignored voxels enter no loss and no score.
+
+On disk an OME-Zarr per class in one folder; slices nobody touched take no space::
+
+    annotations.ome.zarr/labels/<class>      chunks of one slice, fill value 255
+
+The truth that results are scored against is kept the same way, in ``truth.ome.zarr``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cristae.errors import DataError, UsageError
+from cristae.geometry import Box, Grid
+from cristae.io.ome_zarr import Storage, create_volume, list_labels, open_volume, read_facts, write_facts
+from cristae.volume import Volume
+
+IGNORE = 255
+"""Value of voxels that nobody looked at."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def check_class_name(name: str) -> str:
+    """Return `name` if it can name a class (and so a folder), else raise UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a class: use up to 64 letters, digits, '-' and '_', a letter or digit first"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Sparse labels of one project.
+
+    Parameters
+    ----------
+    path
+        The folder ``annotations.ome.zarr`` or ``truth.ome.zarr``; need not exist yet.
+    grid
+        Grid of the image; layers have its shape.
+    """
+
+    path: Path
+    grid: Grid
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that have a layer, in the order in which they were added."""
+        return list_labels(self.path)
+
+    def labelled_slices(self, name: str | None = None) -> tuple[int, ...]:
+        """Return the z of all slices with labels of class `name` (of any class without one), ascending."""
+        names = [name] if name else self.classes
+        return tuple(sorted({int(z) for one in names for z in self._slices(one)}))
+
+    def complete_slices(self, name: str) -> tuple[int, ...]:
+        """Return the z of all slices on which every object of class `name` was painted."""
+        return tuple(sorted(int(z) for z, entry in self._slices(name).items() if entry["complete"]))
+
+    def read_slice(self, name: str, z: int) -> np.ndarray:
+        """Return one slice of a class: uint8 ``(y, x)`` of 0, 1 and `IGNORE`; all `IGNORE` where nobody looked."""
+        if name not in self.classes:
+            raise UsageError(f"no labels of class {name!r}; there are {', '.join(self.classes) or 'none'}")
+        return self.layer(name).read(self._slice_box(z))[0]
+
+    def layer(self, name: str) -> Volume:
+        """Return the whole layer of a class, read lazily."""
+        return open_volume(self.path / "labels" / name)
+
+    def write_slice(self, name: str, z: int, labels: np.ndarray, *, complete: bool = True) -> None:
+        """Store one slice of a class, replacing what was there.
+
+        Parameters
+        ----------
+        name
+            Class; its layer is made when needed.
+        z
+            Slice index.
+        labels
+            uint8 ``(y, x)``: 1 the class, 0 not, `IGNORE` not looked at.
+        complete
+            Whether every object of the class on this slice is painted. If not, 0 becomes `IGNORE`.
+
+        Raises
+        ------
+        DataError
+            If z lies outside the volume, the slice has another size, or holds other values.
+        """
+        check_class_name(name)
+        if not 0 <= z < self.grid.shape[0]:
+            raise DataError(f"slice {z} lies outside the volume, whose slices run from 0 to {self.grid.shape[0] - 1}")
+        if labels.shape != self.grid.shape[1:]:
+            raise DataError(
+                f"labels of slice {z} are {labels.shape} (y, x); the image's slices are {self.grid.shape[1:]}"
+            )
+        counts = np.bincount(labels.ravel(), minlength=256)
+        if counts[2:IGNORE].any():
+            raise DataError(
+                f"labels of slice {z} hold the value {2 + int(np.argmax(counts[2:IGNORE] > 0))}; "
+                f"expected 0, 1 and {IGNORE}"
+            )
+        values = labels if complete else np.where(labels == 1, np.uint8(1), np.uint8(IGNORE))
+        if name not in self.classes:
+            storage = Storage(chunk=(1, 512, 512), shard=(1, 512, 512), fill_value=IGNORE)
+            create_volume(self.path / "labels" / name, self.grid, np.uint8, "labels", storage)
+        open_volume(self.path / "labels" / name, mode="r+").write(self._slice_box(z), values[None])
+        digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
+        entry = {"complete": complete, "n_voxels": int(counts[1]), "digest": digest}
+        write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), str(z): entry}})
+
+    def n_voxels(self, name: str) -> int:
+        """Return how many voxels were painted as class `name`."""
+        return sum(int(entry["n_voxels"]) for entry in self._slices(name).values())
+
+    def fingerprint(self, names: Sequence[str] | None = None) -> str:
+        """Return a hash of all labels of the named classes (all without names): the same labels, the same hash."""
+        total = hashlib.blake2b(digest_size=16)
+        for name in sorted(names if names is not None else self.classes):
+            total.update(name.encode())
+            for z, entry in sorted(self._slices(name).items(), key=lambda item: int(item[0])):
+                total.update(f"{z}:{entry['complete']}:{entry['digest']};".encode())
+        return total.hexdigest()
+
+    def _slices(self, name: str) -> Mapping[str, Mapping[str, int | bool | str]]:
+        if name not in self.classes:
+            return {}
+        return read_facts(self.path / "labels" / name).get("slices", {})
+
+    def _slice_box(self, z: int) -> Box:
+        _, height, width = self.grid.shape
+        return Box((z, 0, 0), (z + 1, height, width))

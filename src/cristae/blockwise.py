@@ -1,0 +1,232 @@
+"""`map_blocks`: the one place that lifts a function of arrays to volumes.
+
+It alone knows reading, halos, writing, executors and resuming::
+
+    read box of each input --> function(block, *arrays) --> write box of each output --> a line in the journal
+
+The serial executor reads the next block and writes the last one while the function works on this one, so that a
+function that keeps all cores busy by itself (a network) never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cristae.errors import DataError, UsageError
+from cristae.geometry import Block, Voxels, blocks
+from cristae.io.ome_zarr import shard_shape
+from cristae.volume import Volume
+
+BlockFunction = Callable[..., np.ndarray | Sequence[np.ndarray]]
+
+
+class Progress(Protocol):
+    """Called after each unit of work."""
+
+    def __call__(self, done: int, total: int, **facts: float) -> None:
+        """Take note that `done` of `total` units are finished; `facts` are numbers worth showing."""
+        ...
+
+
+class Journal:
+    """The blocks that are finished, one line each, on disk: what a resumed run need not do again.
+
+    Parameters
+    ----------
+    path
+        Text file; made when the first block ends. A journal of another tiling is discarded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def finished(self, tiling: str) -> set[str]:
+        """Return the keys of finished blocks of `tiling`; a line that a kill cut short does not count."""
+        if not self.path.is_file():
+            return set()
+        *lines, _ = self.path.read_text().split("\n")
+        if not lines or lines[0] != tiling:
+            self.path.unlink()
+            return set()
+        return set(lines[1:])
+
+    def add(self, tiling: str, key: str) -> None:
+        """Note that the block of that key is on disk."""
+        new = not self.path.exists()
+        with self.path.open("a") as file:
+            if not new and not _ends_with_newline(self.path):
+                file.write("\n")
+            file.write(f"{tiling}\n{key}\n" if new else f"{key}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the blocks are worked off; never what comes out.
+
+    Parameters
+    ----------
+    executor
+        ``serial``, or ``threads:N`` for N blocks at a time.
+    progress
+        Told after each block.
+    journal
+        Where finished blocks are noted; those found there are skipped.
+    """
+
+    executor: str = "serial"
+    progress: Progress | None = None
+    journal: Journal | None = None
+
+
+def map_blocks(
+    function: BlockFunction,
+    inputs: Sequence[Volume],
+    outputs: Sequence[Volume],
+    *,
+    block_shape: Voxels,
+    halo: Voxels = (0, 0, 0),
+    execution: Execution | None = None,
+) -> None:
+    """Apply `function` to every block and store what it returns.
+
+    Parameters
+    ----------
+    function
+        Called as ``function(block, *arrays)`` with one array of shape ``block.read.shape`` per input; returns one
+        array of shape ``block.write.shape`` per output (a bare array when there is one). It must be pure: what it
+        returns may depend on the block's place, never on the order or the size of blocks.
+    inputs, outputs
+        Volumes of one shape. Outputs tile without overlap; inputs overlap by the halo.
+    block_shape
+        Voxels per write box; along each axis a multiple of the outputs' shards, or the whole axis.
+    halo
+        Context in voxels on either side that the function needs around what it writes.
+    execution
+        Executor, progress and journal.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, or an output is also an input while the halo is above 0.
+    UsageError
+        If the blocks would share shards of an output, or the executor is unknown.
+    """
+    execution = execution or Execution()
+    _check(inputs, outputs, block_shape, halo)
+    domain = outputs[0].grid.box
+    tiling = f"blocks {block_shape} halo {halo} of {domain.shape}"
+    todo = list(blocks(domain, block_shape, halo))
+    total = len(todo)
+    if execution.journal:
+        finished = execution.journal.finished(tiling)
+        todo = [block for block in todo if _key(block) not in finished]
+
+    def read(block: Block) -> list[np.ndarray]:
+        return [volume.read(block.read) for volume in inputs]
+
+    def work(block: Block, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
+        results = function(block, *arrays)
+        return [results] if isinstance(results, np.ndarray) else results
+
+    def write(block: Block, results: Sequence[np.ndarray]) -> None:
+        for volume, values in zip(outputs, results, strict=True):
+            volume.write(block.write, values)
+
+    def whole(block: Block) -> None:
+        write(block, work(block, read(block)))
+
+    n_workers = _n_workers(execution.executor)
+    ended = _pipelined(todo, read, work, write) if n_workers == 0 else _threaded(todo, whole, n_workers)
+    for done, block in enumerate(ended, start=total - len(todo) + 1):
+        if execution.journal:
+            execution.journal.add(tiling, _key(block))
+        if execution.progress:
+            execution.progress(done, total)
+
+
+def _pipelined(
+    todo: Sequence[Block],
+    read: Callable[[Block], list[np.ndarray]],
+    work: Callable[[Block, list[np.ndarray]], Sequence[np.ndarray]],
+    write: Callable[[Block, Sequence[np.ndarray]], None],
+) -> Iterator[Block]:
+    """Work in this thread; one other reads ahead and one writes behind, at most one block each."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead: Future[list[np.ndarray]] | None = reader.submit(read, todo[0]) if todo else None
+        behind: tuple[Block, Future[None]] | None = None
+        for i, block in enumerate(todo):
+            assert ahead is not None
+            arrays = ahead.result()
+            ahead = reader.submit(read, todo[i + 1]) if i + 1 < len(todo) else None
+            results = work(block, arrays)
+            if behind:
+                behind[1].result()
+                yield behind[0]
+            behind = block, writer.submit(write, block, results)
+        if behind:
+            behind[1].result()
+            yield behind[0]
+
+
+def _threaded(todo: Sequence[Block], whole: Callable[[Block], None], n_workers: int) -> Iterator[Block]:
+    """Work on `n_workers` blocks at a time; the first error stops the rest."""
+    waiting = deque(todo)
+    with ThreadPoolExecutor(n_workers) as pool:
+        running: dict[Future[None], Block] = {}
+        while waiting or running:
+            while waiting and len(running) < n_workers:
+                block = waiting.popleft()
+                running[pool.submit(whole, block)] = block
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                block = running.pop(future)
+                future.result()
+                yield block
+
+
+def _n_workers(executor: str) -> int:
+    """Return 0 for the serial executor, else the number of threads."""
+    if executor == "serial":
+        return 0
+    name, _, number = executor.partition(":")
+    if name == "threads" and number.isdigit() and int(number) > 0:
+        return int(number)
+    raise UsageError(f"unknown executor {executor!r}: expected 'serial' or 'threads:N', for example threads:4")
+
+
+def _check(inputs: Sequence[Volume], outputs: Sequence[Volume], block_shape: Voxels, halo: Voxels) -> None:
+    shapes = {volume.shape for volume in (*inputs, *outputs)}
+    if len(shapes) != 1 or not outputs:
+        raise DataError(f"expected at least one output and volumes of one shape; got shapes {sorted(shapes)}")
+    if any(halo) and any(output.array is volume.array for output in outputs for volume in inputs):
+        raise DataError("with a halo above 0 a volume cannot be read and overwritten at once; write to another one")
+    for output in outputs:
+        for block, shard, n in zip(block_shape, shard_shape(output), output.shape, strict=True):
+            if block % shard and block < n:
+                raise UsageError(
+                    f"blocks of {block_shape} would share shards of {shard_shape(output)} voxels; "
+                    "choose multiples of the shard along each axis"
+                )
+
+
+def _key(block: Block) -> str:
+    return ",".join(str(n) for n in block.write.start)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -1,0 +1,349 @@
+"""OME-Zarr: volumes on disk. Writes 0.5 (Zarr 3, sharded), reads 0.4 and 0.5.
+
+For every other room of the house a volume on disk is a folder that `create_volume` makes and `open_volume` opens.
+Voxel size and unit stand on every level, as viewers expect. Metadata goes through ome-zarr-models, so that what
+is written is valid and what is read is understood.
+
+Specification: https://ngff.openmicroscopy.org/0.5
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import zarr
+from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
+from ome_zarr_models.v05.axes import Axis
+from ome_zarr_models.v05.coordinate_transformations import VectorScale, VectorTranslation
+from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+from pydantic import ValidationError
+from zarr.codecs import BloscCodec
+
+from cristae.errors import DataError
+from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
+from cristae.volume import ArrayLike, Kind, Volume
+
+CHUNK: Voxels = (16, 128, 128)
+"""Unit of reading: 256 kB of 8-bit voxels."""
+SHARD: Voxels = (16, 1024, 1024)
+"""Unit of writing, one file: 16 MB of 8-bit voxels."""
+SMALLEST_LEVEL = 512
+"""A pyramid ends at the first level that is not longer than this along y and x."""
+
+_NM_PER_UNIT = {
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "micrometer": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+    "picometer": 1e-3,
+}
+_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a new volume is laid out on disk.
+
+    Parameters
+    ----------
+    chunk, shard
+        Unit of reading and unit of writing in voxels; both are cut to the volume.
+    fill_value
+        What voxels hold that were never written; their chunks take no space.
+    """
+
+    chunk: Voxels = CHUNK
+    shard: Voxels = SHARD
+    fill_value: int = 0
+
+
+def create_volume(
+    path: Path,
+    grid: Grid,
+    dtype: np.typing.DTypeLike,
+    kind: Kind,
+    storage: Storage | None = None,
+) -> Volume:
+    """Create an OME-Zarr 0.5 image (or label layer) with empty level 0 and return that level, writable.
+
+    A path of the form ``<image>/labels/<name>`` is entered in the list of labels of that image. Coarser levels come
+    with `build_pyramid` once the voxels are there.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at `path` already.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; remove it or choose another name")
+    group = zarr.open_group(path, mode="w-", zarr_format=3)
+    volume = Volume(_create_level(group, 0, grid, dtype, storage or Storage()), grid, kind)
+    _write_metadata(group, kind, [grid])
+    if kind == "labels" and path.parent.name == "labels":
+        register_labels(path)
+    return volume
+
+
+def build_pyramid(path: Path) -> None:
+    """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels."""
+    finest = open_volume(path, mode="r+")
+    group = zarr.open_group(path, mode="r+")
+    storage = Storage(fill_value=int(group["0"].fill_value))  # type: ignore[union-attr]
+    levels = [finest.grid]
+    while (factor := _next_factor(levels[-1])) is not None:
+        fine = Volume(_open_array(path, str(len(levels) - 1)), levels[-1], finest.kind)
+        levels.append(levels[-1].coarsened(factor))
+        name = str(len(levels) - 1)
+        if name in group:
+            del group[name]
+        coarse = Volume(
+            _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage), levels[-1], finest.kind
+        )
+        for block in blocks(levels[-1].box, shard_shape(coarse)):
+            source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(levels[-2].box)
+            coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
+    _write_metadata(group, finest.kind, levels)
+
+
+def reduce_block(values: np.ndarray, factor: Voxels, kind: Kind) -> np.ndarray:
+    """Reduce an array by `factor` along each axis: rounded means, or the first voxel of each block for labels.
+
+    Blocks that stick out of the array are filled with its last voxels.
+    """
+    if kind == "labels":
+        return values[:: factor[0], :: factor[1], :: factor[2]]
+    padding = [(0, -n % f) for n, f in zip(values.shape, factor, strict=True)]
+    padded = np.pad(values, padding, mode="edge") if any(after for _, after in padding) else values
+    z, y, x = (n // f for n, f in zip(padded.shape, factor, strict=True))
+    exact = np.float64 if padded.dtype.itemsize > 2 else np.float32
+    mean = padded.reshape(z, factor[0], y, factor[1], x, factor[2]).mean(axis=(1, 3, 5), dtype=exact)
+    return np.rint(mean).astype(values.dtype) if values.dtype.kind in "ui" else mean.astype(values.dtype)
+
+
+def open_volume(path: Path, level: int = 0, mode: Literal["r", "r+"] = "r", channel: int = 0) -> Volume:
+    """Open one level of an OME-Zarr 0.4 or 0.5 image or label layer.
+
+    Axes other than z, y, x are cut at their first index, the channel axis at `channel`. The array is read lazily.
+
+    Raises
+    ------
+    DataError
+        If the folder is no OME-Zarr image, misses that level, or has no z, y, x axes in units of length.
+    """
+    group = _open_group(path, mode)
+    multiscale = _multiscale(group, path)
+    if not 0 <= level < len(multiscale.datasets):
+        raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
+    dataset = multiscale.datasets[level]
+    array: ArrayLike = _open_array(path, dataset.path, mode)
+    names = [str(axis.name) for axis in multiscale.axes]
+    if names[-3:] != ["z", "y", "x"]:
+        raise DataError(f"{path}: expected the last axes to be z, y, x; got {', '.join(names)}")
+    if len(names) > 3:
+        lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
+        array = _Fixed(array, lead)
+    return Volume(array, Grid(_triple(array.shape), *_transforms(multiscale, dataset, path)), _kind(group))
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Say whether `path` looks like an OME-Zarr image."""
+    if not any((path / name).is_file() for name in ("zarr.json", ".zattrs")):
+        return False
+    try:
+        _multiscale(_open_group(path, "r"), path)
+    except DataError:
+        return False
+    return True
+
+
+def n_levels(path: Path) -> int:
+    """Return the number of levels of an OME-Zarr image."""
+    return len(_multiscale(_open_group(path, "r"), path).datasets)
+
+
+def shard_shape(volume: Volume) -> Voxels:
+    """Return the shape of the unit of writing: parallel writers must each own whole ones."""
+    array = volume.array
+    if isinstance(array, zarr.Array):
+        return _triple(array.shards or array.chunks)
+    return (1, 1, 1)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return what cristae noted about a volume beside the metadata of the format; empty for foreign volumes."""
+    facts = _open_group(path, "r").attrs.get("cristae", {})
+    return dict(facts) if isinstance(facts, Mapping) else {}
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Add `facts` (anything JSON can hold) to what cristae notes about a volume."""
+    group = _open_group(path, "r+")
+    group.attrs["cristae"] = {**read_facts(path), **facts}
+
+
+def list_labels(path: Path) -> tuple[str, ...]:
+    """Return the names of the label layers of an OME-Zarr image, in the order in which they were made."""
+    folder = path / "labels"
+    if not folder.is_dir():
+        return ()
+    attributes = _open_group(folder, "r").attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    names = ome.get("labels", ()) if isinstance(ome, Mapping) else ()
+    return tuple(str(name) for name in names) if isinstance(names, Sequence) else ()
+
+
+def register_labels(path: Path) -> None:
+    """Enter the label layer at `path` in the list of labels of its image."""
+    folder = zarr.open_group(path.parent, mode="a", zarr_format=3)
+    names = list(list_labels(path.parent.parent))
+    if path.name not in names:
+        folder.attrs["ome"] = {"version": "0.5", "labels": [*names, path.name]}
+
+
+class _Fixed:
+    """A view of an array of more than three axes with the leading ones held at one index."""
+
+    def __init__(self, array: ArrayLike, lead: tuple[int, ...]) -> None:
+        self._array, self._lead = array, lead
+        self.shape = array.shape[len(lead) :]
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array[(*self._lead, *index)]
+
+
+def _create_level(
+    group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, storage: Storage
+) -> zarr.Array[Any]:
+    chunk = _triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
+    shard = _triple(
+        c * math.ceil(min(s, max(1, n)) / c) for c, s, n in zip(chunk, storage.shard, grid.shape, strict=True)
+    )
+    group.create_array(
+        str(level),
+        shape=grid.shape,
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize),
+        fill_value=storage.fill_value,
+        dimension_names=("z", "y", "x"),
+    )
+    return _open_array(Path(str(group.store.root)) / group.path, str(level), "r+")  # type: ignore[attr-defined]
+
+
+def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> zarr.Array[Any]:
+    """Open one array with the fast codec pipeline where that knows the format (Zarr 3)."""
+    pipeline = _PIPELINE if (path / name / "zarr.json").is_file() else {}
+    with zarr.config.set(pipeline):
+        try:
+            return zarr.open_array(path / name, mode=mode)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
+
+
+def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+    try:
+        return zarr.open_group(path, mode=mode)
+    except (FileNotFoundError, ValueError, OSError) as error:
+        raise DataError(f"{path} is no OME-Zarr image: expected a folder with zarr.json or .zattrs in it") from error
+
+
+def _multiscale(group: zarr.Group, path: Path) -> Multiscale | Multiscale04:
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome")
+    model, found = (Multiscale, ome) if isinstance(ome, Mapping) else (Multiscale04, attributes)
+    scales = found.get("multiscales") if isinstance(found, Mapping) else None
+    if not isinstance(scales, Sequence) or not scales:
+        raise DataError(f"{path} is a Zarr group without OME-Zarr metadata: no 'multiscales' in its attributes")
+    try:
+        return model.model_validate(scales[0])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise DataError(f"{path} has OME-Zarr metadata that break the standard: {problem['msg']}") from error
+
+
+def _transforms(multiscale: Multiscale | Multiscale04, dataset: Any, path: Path) -> tuple[Nanometres, Nanometres]:
+    """Voxel size and origin of one level in nanometres; a transform of the whole group is applied on top."""
+    units = [axis.unit for axis in multiscale.axes][-3:]
+    unknown = [unit for unit in units if unit not in _NM_PER_UNIT]
+    if unknown:
+        raise DataError(
+            f"{path}: expected axes in a unit of length such as nanometer; got {unknown[0]!r}. "
+            "Give the voxel size when importing, or mend the metadata"
+        )
+    nm = np.array([_NM_PER_UNIT[str(unit)] for unit in units])
+    scale, origin = np.ones(3), np.zeros(3)
+    for transforms in (dataset.coordinateTransformations, multiscale.coordinateTransformations or ()):
+        for transform in transforms:
+            values: Any = transform
+            if values.type == "scale":
+                factor = np.array(values.scale[-3:], float)
+                scale, origin = scale * factor, origin * factor
+            elif values.type == "translation":
+                origin = origin + np.array(values.translation[-3:], float)
+    return _floats(scale * nm), _floats(origin * nm)
+
+
+def _write_metadata(group: zarr.Group, kind: Kind, levels: Sequence[Grid]) -> None:
+    reduction = "nearest" if kind == "labels" else "mean"
+    multiscale = Multiscale(
+        axes=[Axis(name=name, type="space", unit="nanometer") for name in "zyx"],
+        datasets=tuple(
+            Dataset(
+                path=str(level),
+                coordinateTransformations=(
+                    VectorScale(type="scale", scale=list(grid.voxel_size)),
+                    VectorTranslation(type="translation", translation=list(grid.origin)),
+                ),
+            )
+            for level, grid in enumerate(levels)
+        ),
+        name=Path(group.path or str(group.store.root)).name,  # type: ignore[attr-defined]
+        type=reduction,
+    )
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale.model_dump(exclude_none=True)]}
+    if kind == "labels":
+        ome["image-label"] = {"source": {"image": "../../"}}
+    group.attrs["ome"] = ome
+    facts = group.attrs.get("cristae", {})
+    group.attrs["cristae"] = {**(facts if isinstance(facts, Mapping) else {}), "kind": kind}
+
+
+def _kind(group: zarr.Group) -> Kind:
+    attributes = group.attrs.asdict()
+    facts, ome = attributes.get("cristae"), attributes.get("ome", attributes)
+    noted = facts.get("kind") if isinstance(facts, Mapping) else None
+    if noted in get_args(Kind):
+        return cast(Kind, noted)
+    return "labels" if isinstance(ome, Mapping) and "image-label" in ome else "image"
+
+
+def _next_factor(grid: Grid) -> Voxels | None:
+    """Halve the axes along which voxels are finest, so that levels grow isotropic; None when small enough."""
+    if max(grid.shape[1:]) <= SMALLEST_LEVEL:
+        return None
+    limit = 1.5 * min(grid.voxel_size[1:])
+    z, y, x = (2 if size <= limit and n > 1 else 1 for size, n in zip(grid.voxel_size, grid.shape, strict=True))
+    return (z, y, x)
+
+
+def _times(corner: Voxels, factor: Voxels) -> Voxels:
+    return _triple(c * f for c, f in zip(corner, factor, strict=True))
+
+
+def _triple(values: Any) -> Voxels:
+    z, y, x = (int(value) for value in values)
+    return z, y, x
+
+
+def _floats(values: Any) -> Nanometres:
+    z, y, x = (float(value) for value in values)
+    return z, y, x

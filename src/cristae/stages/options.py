@@ -1,0 +1,42 @@
+"""What every stage accepts beside its settings: how to work, never what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cristae.blockwise import Progress
+
+
+def _silent(done: int, total: int, **facts: float) -> None:
+    """Show nothing."""
+
+
+def _no_progress(task: str) -> Progress:
+    return _silent
+
+
+def _no_words(message: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Shared options of all stages.
+
+    Parameters
+    ----------
+    force
+        Do it again even if a finished run with the same settings and inputs is there.
+    executor
+        ``serial`` or ``threads:N``; see `cristae.blockwise.Execution`.
+    progress
+        Given the name of a task, returns what is told after each unit of work of it.
+    notify
+        Told sentences that the user should see: sizes, choices made, warnings.
+    """
+
+    force: bool = False
+    executor: str = "serial"
+    progress: Callable[[str], Progress] = _no_progress
+    notify: Callable[[str], None] = _no_words
