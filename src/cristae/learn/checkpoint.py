@@ -1,0 +1,109 @@
+"""Weights and checkpoints on disk: safetensors with JSON, never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cristae.errors import DataError
+from cristae.nets.registry import build_network
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Named tensors and the facts that belong to them."""
+
+    values: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that is needed to apply a trained network, beside its weights.
+
+    Parameters
+    ----------
+    network, base_width
+        Name in the registry and its width.
+    classes
+        Meaning of the output maps.
+    reduction, neighbours
+        See `cristae.learn.patches.View`.
+    voxel_size_nm
+        Of the volume it was trained on.
+    """
+
+    network: str
+    base_width: int
+    classes: tuple[str, ...]
+    reduction: int
+    neighbours: int
+    voxel_size_nm: tuple[float, float, float]
+
+
+def save_checkpoint(path: Path, values: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts in one file, so that a crash leaves either the old file or the new."""
+    partial = path.with_name(f".{path.name}.partial")
+    tensors = {key: value.detach().contiguous().cpu().clone() for key, value in values.items()}
+    save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> Tensors | None:
+    """Return what `save_checkpoint` wrote, or None if there is no such file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return Tensors({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and train again") from error
+
+
+def save_model(folder: Path, model: Model, network: nn.Module) -> None:
+    """Write ``weights.safetensors`` and ``model.json`` to `folder`."""
+    save_checkpoint(folder / "weights.safetensors", network.state_dict(), {})
+    (folder / "model.json").write_text(json.dumps(asdict(model), indent=1) + "\n")
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model, nn.Module]:
+    """Read what `save_model` wrote: the description, and the network ready to predict.
+
+    Raises
+    ------
+    DataError
+        If files are missing or damaged, or the weights belong to another network or class list.
+    """
+    try:
+        content = json.loads((folder / "model.json").read_text())
+        model = Model(**content | {"classes": tuple(content["classes"])})
+    except (OSError, json.JSONDecodeError, TypeError, KeyError) as error:
+        raise DataError(f"{folder} holds no trained network: model.json is missing or damaged ({error})") from error
+    tensors = load_checkpoint(folder / "weights.safetensors")
+    if tensors is None:
+        raise DataError(f"{folder} holds no trained network: weights.safetensors is missing; train again")
+    network = build_network(model.network, 2 * model.neighbours + 1, len(model.classes), model.base_width)
+    try:
+        network.load_state_dict(tensors.values)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"the weights in {folder} do not fit its model.json ({first}); train again") from error
+    return model, network.eval().to(device)

@@ -1,0 +1,223 @@
+r"""Applying a network to slices: tiles on one lattice for the whole slice, blended by half-sample cosine ramps.
+
+The lattice depends on the shape of the slice and the settings alone, never on the block being worked on. A block
+computes all tiles that reach into it, so that blocks agree with the whole::
+
+    tile 0 |-------------|\
+    tile 1            /|-------------|\          weights of neighbours in an overlap: w and 1 − w,
+    tile 2                         /|-----------|  divided by their sum all the same
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cristae.geometry import Block, Voxels
+from cristae.learn.patches import View
+from cristae.learn.scale import enlarge_slices, normalise, reduce_slices
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles along one axis of a slice: all of one length, evenly spread, overlapping by at least `overlap` pixels."""
+
+    starts: tuple[int, ...]
+    length: int
+    overlap: int
+
+    @classmethod
+    def of(cls, extent: int, largest: int, overlap: int, multiple: int) -> Tiling:
+        """Return the fewest tiles of at most `largest` pixels that cover `extent`; lengths are multiples of `multiple`.
+
+        A single tile may stick out of the slice, which is then mirrored.
+        """
+        largest = max(multiple, largest // multiple * multiple)
+        if extent <= largest:
+            return cls((0,), -(-extent // multiple) * multiple, 0)
+        overlap = min(overlap, largest // 2)
+        n = -(-(extent - overlap) // (largest - overlap))
+        shared = math.ceil((extent + (n - 1) * overlap) / n)
+        length = min(largest, math.ceil(shared / multiple) * multiple)
+        return cls(tuple(round(i * (extent - length) / (n - 1)) for i in range(n)), length, overlap)
+
+    def weight(self) -> np.ndarray:
+        """Return the weight of each pixel of a tile, float32: 1 in the middle, cosine ramps at both ends."""
+        weight = np.ones(self.length, np.float32)
+        if self.overlap:
+            ramp = 0.5 * (1 - np.cos(np.pi * (np.arange(self.overlap) + 0.5) / self.overlap))
+            weight[: self.overlap] = ramp
+            weight[-self.overlap :] *= ramp[::-1].astype(np.float32)
+        return weight
+
+    def reaching(self, start: int, stop: int) -> list[int]:
+        """Return the starts of the tiles that reach into the pixels from `start` to `stop`."""
+        return [s for s in self.starts if s < stop and s + self.length > start]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Settings of prediction in network pixels.
+
+    Parameters
+    ----------
+    tile_px
+        Largest side of a tile.
+    overlap_px
+        Smallest overlap of neighbouring tiles.
+    views
+        Mirrored and turned versions averaged: 1, 4 (mirrored) or 8 (also transposed).
+    multiple
+        Sides of the network's input must be multiples of this.
+    batch
+        Slices given to the network at a time.
+    """
+
+    tile_px: int
+    overlap_px: int
+    views: int
+    multiple: int
+    batch: int = 1
+
+
+class SlabPredictor:
+    """The block function of prediction: a slab of the image in, one uint8 probability slab per class out.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    view
+        How slices are prepared.
+    shape
+        Of the whole volume.
+    inference
+        Tiles and views.
+    device
+        Where the network is.
+    """
+
+    def __init__(
+        self, network: nn.Module, view: View, shape: Voxels, inference: Inference, device: torch.device
+    ) -> None:
+        self.network, self.view, self.shape, self.inference, self.device = network, view, shape, inference, device
+        extents = [-(-n // view.reduction) for n in shape[1:]]
+        self.extent = (extents[0], extents[1])
+        self.tilings = [Tiling.of(n, inference.tile_px, inference.overlap_px, inference.multiple) for n in self.extent]
+        self._weight = np.outer(self.tilings[0].weight(), self.tilings[1].weight())
+
+    @property
+    def halo(self) -> Voxels:
+        """Voxels around a block that are read: neighbouring slices, and whole tiles where blocks cut slices."""
+        y, x = (self.view.reduction * (tiling.length + 2) for tiling in self.tilings)
+        return (self.view.reach, y, x)
+
+    def __call__(self, block: Block, image: np.ndarray) -> list[np.ndarray]:
+        """Return one uint8 ``block.write.shape`` array per class: probability × 255, rounded."""
+        slabs: list[list[np.ndarray]] = []
+        first, stop = block.write.start[0], block.write.stop[0]
+        for z in range(first, stop, self.inference.batch):
+            chosen = range(z, min(z + self.inference.batch, stop))
+            slabs.extend(self._slices(block, image, chosen))
+        return [np.stack(planes) for planes in zip(*slabs, strict=True)]
+
+    def _slices(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> list[list[np.ndarray]]:
+        factor = self.view.reduction
+        # Work in network pixels counted from the first whole one of the read box.
+        origin = [-(-start // factor) for start in block.read.start[1:]]
+        skip = [o * factor - start for o, start in zip(origin, block.read.start[1:], strict=True)]
+        planes = self._planes(block, image[:, skip[0] :, skip[1] :], chosen)
+        # One more network pixel on either side for the interpolation back to voxels.
+        wanted = [
+            (max(0, low // factor - 1), min(n, -(-high // factor) + 1))
+            for low, high, n in zip(block.write.start[1:], block.write.stop[1:], self.extent, strict=True)
+        ]
+        probability = self._blend(planes, origin, wanted)
+        result = []
+        for one in probability:
+            large = enlarge_slices(one, factor)
+            cut = tuple(
+                slice(low - w[0] * factor, high - w[0] * factor)
+                for low, high, w in zip(block.write.start[1:], block.write.stop[1:], wanted, strict=True)
+            )
+            result.append(list(np.rint(large[:, cut[0], cut[1]] * np.float32(255)).astype(np.uint8)))
+        return result
+
+    def _planes(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+        """Return the network's input ``(slices, channels, y, x)`` over the read box."""
+        depth = self.shape[0]
+        needed = sorted({k for z in chosen for k in self.view.channels(z, depth)})
+        reduced = {
+            k: reduce_slices(
+                normalise(
+                    image[k - block.read.start[0]][None],
+                    self.view.mean[k : k + 1],
+                    self.view.deviation[k : k + 1],
+                ),
+                self.view.reduction,
+            )[0]
+            for k in needed
+        }
+        return np.stack([np.stack([reduced[k] for k in self.view.channels(z, depth)]) for z in chosen])
+
+    def _blend(self, planes: np.ndarray, origin: Sequence[int], wanted: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return probabilities ``(slices, classes, y, x)`` of the wanted network pixels."""
+        (y0, y1), (x0, x1) = wanted
+        total: np.ndarray | None = None
+        weights = np.zeros((y1 - y0, x1 - x0), np.float32)
+        length = [tiling.length for tiling in self.tilings]
+        for y in self.tilings[0].reaching(y0, y1):
+            for x in self.tilings[1].reaching(x0, x1):
+                part = planes[..., y - origin[0] : y - origin[0] + length[0], x - origin[1] : x - origin[1] + length[1]]
+                found = self._apply(part)
+                inner = (slice(max(y0 - y, 0), y1 - y), slice(max(x0 - x, 0), x1 - x))
+                found, weight = found[..., inner[0], inner[1]], self._weight[inner]
+                size = found.shape[-2:]
+                outer = (
+                    slice(max(y - y0, 0), max(y - y0, 0) + size[0]),
+                    slice(max(x - x0, 0), max(x - x0, 0) + size[1]),
+                )
+                if total is None:
+                    total = np.zeros((*found.shape[:2], *weights.shape), np.float32)
+                total[..., outer[0], outer[1]] += found * weight[: size[0], : size[1]]
+                weights[outer] += weight[: size[0], : size[1]]
+        assert total is not None
+        total /= weights
+        return total
+
+    @torch.inference_mode()
+    def _apply(self, part: np.ndarray) -> np.ndarray:
+        """Return probabilities of one tile, averaged over the views."""
+        height, width = part.shape[-2:]
+        padding = ((0, 0), (0, 0), (0, self.tilings[0].length - height), (0, self.tilings[1].length - width))
+        if any(after for _, after in padding):
+            part = np.pad(part, padding, mode="symmetric")
+        image = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
+        views = [_view(image, index) for index in range(self.inference.views)]
+        found = [_view_back(self._probability(view), index) for index, view in enumerate(views)]
+        mean = found[0] if len(found) == 1 else torch.stack(found).mean(0)
+        return mean[..., :height, :width].cpu().numpy()
+
+    def _probability(self, image: Tensor) -> Tensor:
+        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits: Tensor = self.network(image.contiguous(memory_format=layout))
+        return torch.sigmoid(logits.float())
+
+
+def _view(image: Tensor, index: int) -> Tensor:
+    """Return view `index` of an image: bit 0 mirrors x, bit 1 mirrors y, bit 2 transposes."""
+    axes = [axis for bit, axis in ((1, -1), (2, -2)) if index & bit]
+    image = image.flip(axes) if axes else image
+    return image.transpose(-1, -2) if index & 4 else image
+
+
+def _view_back(image: Tensor, index: int) -> Tensor:
+    image = image.transpose(-1, -2) if index & 4 else image
+    axes = [axis for bit, axis in ((1, -1), (2, -2)) if index & bit]
+    return image.flip(axes) if axes else image

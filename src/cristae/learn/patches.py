@@ -1,0 +1,269 @@
+"""Patches: what a network is shown, cut from the labelled slices.
+
+Only labelled slices (and the neighbours a network is given as further channels) are held in memory, at the
+resolution the network sees, so memory depends on the number of labelled slices alone. Patch number *i* of a
+training is a function of the seed and *i*: a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from cristae.annotations import IGNORE, Annotations
+from cristae.errors import DataError
+from cristae.geometry import Box
+from cristae.learn.augment import Augmentation, augment
+from cristae.learn.scale import normalise, reduce_slices
+from cristae.volume import Volume
+
+RARE_COVERAGE = 0.02
+"""A class that covers less of the labelled area than this is rare."""
+
+
+@dataclass(frozen=True)
+class LabelledSlice:
+    """One labelled slice at the network's resolution.
+
+    Parameters
+    ----------
+    z
+        Slice index in the volume.
+    image
+        float32 ``(channels, y, x)``, mean 0 and deviation 1 per slice; the middle channel is the slice itself.
+    target
+        float32 ``(classes, y, x)``: share of each pixel that is the class, 0–1.
+    weight
+        float32 ``(classes, y, x)``: 1 where the class was looked at, 0 where ignored.
+    """
+
+    z: int
+    image: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network sees a volume: what is done to slices before it, in training and prediction alike.
+
+    Parameters
+    ----------
+    reduction
+        Slices are reduced by this factor along y and x.
+    neighbours
+        Number of slices on either side given as further channels.
+    mean, deviation
+        Per slice of the volume ``(z,)``, taken out before the network.
+    missing
+        Slices that were never imaged; the nearest other slice stands in for them.
+    """
+
+    reduction: int
+    neighbours: int
+    mean: np.ndarray
+    deviation: np.ndarray
+    missing: tuple[int, ...] = ()
+
+    @property
+    def n_channels(self) -> int:
+        """Input channels of the network."""
+        return 2 * self.neighbours + 1
+
+    @property
+    def reach(self) -> int:
+        """How many slices away the input for a slice may lie."""
+        return self.neighbours + _longest_gap(self.missing)
+
+    def channels(self, z: int, n_slices: int) -> list[int]:
+        """Return the slices that make up the input for slice z; beyond the volume they are mirrored."""
+        if n_slices == 1:
+            return [0] * self.n_channels
+        period = 2 * (n_slices - 1)
+        folded = [abs(k) % period for k in range(z - self.neighbours, z + self.neighbours + 1)]
+        return [self._standing_in(min(k, period - k), n_slices) for k in folded]
+
+    def _standing_in(self, z: int, n_slices: int) -> int:
+        if z not in self.missing or len(self.missing) >= n_slices:
+            return z
+        return min((k for k in range(n_slices) if k not in self.missing), key=lambda k: (abs(k - z), k))
+
+
+def load_slices(
+    image: Volume, annotations: Annotations, classes: Sequence[str], view: View, slices: Sequence[int]
+) -> list[LabelledSlice]:
+    """Read the named labelled slices of a project into memory.
+
+    Raises
+    ------
+    DataError
+        If a class has no labelled pixel on these slices.
+    """
+    found = [_load_slice(image, annotations, classes, view, z) for z in slices]
+    for i, name in enumerate(classes):
+        if not any(one.target[i].any() for one in found):
+            raise DataError(
+                f"class {name!r} has no labelled pixel on the training slices "
+                f"{', '.join(map(str, slices)) or '(none)'}; import some, or leave it out by --set train.classes=..."
+            )
+    return found
+
+
+def _load_slice(image: Volume, annotations: Annotations, classes: Sequence[str], view: View, z: int) -> LabelledSlice:
+    depth, height, width = image.shape
+    planes = []
+    for k in view.channels(z, depth):
+        plane = image.read(Box((k, 0, 0), (k + 1, height, width)))
+        planes.append(reduce_slices(normalise(plane, view.mean[k : k + 1], view.deviation[k : k + 1]), view.reduction))
+    labels = np.stack([annotations.read_slice(name, z) for name in classes])
+    seen = reduce_slices((labels != IGNORE).astype(np.float32), view.reduction)
+    share = reduce_slices((labels == 1).astype(np.float32), view.reduction)
+    # A pixel made of seen and unseen voxels counts as seen when at least half of it was.
+    weight = (seen >= 0.5).astype(np.float32)
+    target = np.where(weight > 0, share / np.maximum(seen, 1e-6), 0).astype(np.float32)
+    return LabelledSlice(z, np.concatenate(planes), target, weight)
+
+
+def hold_out(
+    slices: Sequence[LabelledSlice], seed: int, share: float
+) -> tuple[list[LabelledSlice], list[LabelledSlice]]:
+    """Split every labelled slice in a part to learn from and a rectangle to judge by.
+
+    The rectangle covers `share` of the slice; of eight random ones that is taken in which the classes stand most like
+    in the whole slice. It is ignored in the first list, and alone in the second. A share of 0 holds out nothing.
+    """
+    if share <= 0:
+        return list(slices), []
+    learn, judge = [], []
+    for one in slices:
+        height, width = one.image.shape[1:]
+        size = (max(1, round(height * share**0.5)), max(1, round(width * share**0.5)))
+        rng = np.random.default_rng([seed, one.z, 17])
+        spots = [(int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))) for _ in range(8)]
+        boxes = [(slice(y, y + size[0]), slice(x, x + size[1])) for y, x in spots]
+        typical = one.target.mean((1, 2))
+        # In ratios, so that a rare class counts as much as a common one.
+        box = min(boxes, key=lambda b: _unlikeness(one.target[:, b[0], b[1]].mean((1, 2)), typical))
+        inside = np.zeros((height, width), np.float32)
+        inside[box] = 1
+        learn.append(LabelledSlice(one.z, one.image, one.target, one.weight * (1 - inside)))
+        part = (slice(None), *box)
+        judge.append(LabelledSlice(one.z, one.image[part], one.target[part], one.weight[part]))
+    return learn, judge
+
+
+def _unlikeness(found: np.ndarray, typical: np.ndarray) -> float:
+    return float(np.abs(np.log((found + 1e-4) / (typical + 1e-4))).sum())
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How patches are chosen.
+
+    Parameters
+    ----------
+    tile_px
+        Side of a patch in network pixels.
+    batch
+        Patches per update.
+    rare_share
+        Share of the patches of a batch that must hold a rare class (0 switches the sampler off).
+    rare_pixels
+        How many of its pixels such a patch must hold.
+    augmentation
+        What is done to each patch.
+    """
+
+    tile_px: int
+    batch: int
+    rare_share: float
+    rare_pixels: int
+    augmentation: Augmentation
+
+
+class PatchSampler:
+    """Draws batches of patches from labelled slices.
+
+    Rare classes (below `RARE_COVERAGE` of the labelled area, or named by `insist`) take turns in being required, so
+    that a class of a few hundred pixels is seen in every few patches whatever the size of the volume.
+    """
+
+    def __init__(self, slices: Sequence[LabelledSlice], sampling: Sampling, seed: int) -> None:
+        self.slices, self.sampling, self.seed = list(slices), sampling, seed
+        self.coverage = _coverage(self.slices)
+        self.rare = [i for i, share in enumerate(self.coverage) if share < RARE_COVERAGE]
+        self._pixels: Mapping[int, list[tuple[int, np.ndarray]]] = {
+            i: _pixels_of(self.slices, i) for i in range(len(self.coverage))
+        }
+
+    def insist(self, index: int) -> None:
+        """Treat a class as rare from now on, and give it one more turn than the others."""
+        self.rare = [*self.rare, index]
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return image ``(n, channels, t, t)``, target and weight ``(n, classes, t, t)`` of update `step`, float32."""
+        patches = [
+            self._patch(np.random.default_rng([self.seed, step, i]), step * self.sampling.batch + i, i)
+            for i in range(self.sampling.batch)
+        ]
+        image, target, weight = (np.stack(parts) for parts in zip(*patches, strict=True))
+        return image, target, weight
+
+    def _patch(self, rng: Generator, turn: int, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sampling = self.sampling
+        if not self.rare or i >= round(sampling.rare_share * sampling.batch):
+            one = self.slices[int(rng.integers(len(self.slices)))]
+            centre = rng.uniform(0, 1, 2) * np.array(one.image.shape[1:])
+            return self._cut(one, centre, rng)
+        wanted = self.rare[turn % len(self.rare)]
+        best, most = None, -1.0
+        for _ in range(4):
+            spots = self._pixels[wanted]
+            where, pixels = spots[int(rng.integers(len(spots)))]
+            centre = pixels[int(rng.integers(len(pixels)))] + rng.uniform(-0.35, 0.35, 2) * sampling.tile_px
+            patch = self._cut(self.slices[where], centre, rng)
+            found = float((patch[1][wanted] * patch[2][wanted]).sum())
+            if found > most:
+                best, most = patch, found
+            if most >= sampling.rare_pixels:
+                break
+        assert best is not None
+        return best
+
+    def _cut(self, one: LabelledSlice, centre: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        half = self.sampling.tile_px / 2
+        extent = np.array(one.image.shape[1:], float)
+        # Patches stay inside the slice where it is large enough, and are centred on it where it is not.
+        low, high = np.minimum(half, extent / 2), np.maximum(extent - half, extent / 2)
+        centre = np.clip(centre, low, high)
+        return augment(
+            one.image, one.target, one.weight, centre, self.sampling.tile_px, self.sampling.augmentation, rng
+        )
+
+
+def _longest_gap(missing: Sequence[int]) -> int:
+    """Length of the longest row of consecutive slices among `missing`."""
+    longest = run = 0
+    for i, z in enumerate(sorted(missing)):
+        run = run + 1 if i and z == sorted(missing)[i - 1] + 1 else 1
+        longest = max(longest, run)
+    return longest
+
+
+def _coverage(slices: Sequence[LabelledSlice]) -> list[float]:
+    """Share of the labelled area that each class covers."""
+    found = sum((one.target * one.weight).sum((1, 2)) for one in slices)
+    seen = sum(one.weight.sum((1, 2)) for one in slices)
+    return [float(a / b) if b else 0.0 for a, b in zip(np.atleast_1d(found), np.atleast_1d(seen), strict=True)]
+
+
+def _pixels_of(slices: Sequence[LabelledSlice], index: int) -> list[tuple[int, np.ndarray]]:
+    spots = []
+    for where, one in enumerate(slices):
+        pixels = np.argwhere((one.target[index] >= 0.5) & (one.weight[index] > 0))
+        if len(pixels):
+            spots.append((where, pixels))
+    return spots

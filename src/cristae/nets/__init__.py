@@ -1,0 +1,1 @@
+"""The networks: one file each, one registry. Pure PyTorch modules that know neither volumes nor files."""

@@ -1,0 +1,235 @@
+"""`cristae predict`: apply the trained networks to every slice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.ndimage import convolve1d
+
+from cristae.allocation import keep_freed_memory
+from cristae.blockwise import Execution, Journal, map_blocks
+from cristae.errors import DataError, ResourceError
+from cristae.geometry import Block, Grid, Voxels
+from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
+from cristae.learn.checkpoint import load_model
+from cristae.learn.infer import Inference, SlabPredictor
+from cristae.project import Project, Run, resolve_settings
+from cristae.stages.options import Options
+from cristae.stages.train import choose_device, view_of
+from cristae.volume import Kind, Volume
+
+
+class PredictSettings(BaseModel):
+    """Settings of `cristae predict`. Lengths in network pixels (px) are counted after reduction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on a voxel is the class")
+    views: Literal[1, 4, 8] = Field(4, description="mirrored and turned versions that are averaged")
+    smooth_z: float = Field(0.7, ge=0, le=10, description="Gaussian smoothing along z, standard deviation in slices")
+    tile_px: int = Field(2048, ge=64, description="largest side of a tile in px")
+    overlap_px: int = Field(128, ge=0, description="smallest overlap of neighbouring tiles in px")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
+    max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
+
+
+def predict_settings(project: Project, changes: Mapping[str, Any]) -> PredictSettings:
+    """Return the settings of a prediction: defaults, then project file, then `changes`."""
+    return resolve_settings(PredictSettings, project.stage_settings("predict"), changes)
+
+
+def predict(project: Project, settings: PredictSettings | None = None, options: Options | None = None) -> Run:
+    """Predict every class in every slice with the networks trained last.
+
+    Writes ``<class>.ome.zarr`` (uint8 probability × 255) with the mask under its ``labels/``, and the masks under
+    ``image.ome.zarr/labels`` for viewers. A killed prediction goes on with the block it was at.
+
+    Raises
+    ------
+    DataError
+        If nothing has been trained.
+    ResourceError
+        If CUDA is asked for and absent, the disk is full, or the project is in use.
+    """
+    settings, options = settings or predict_settings(project, {}), options or Options()
+    trained = project.latest("train")
+    if trained is None:
+        raise DataError(f"{project.path} has no trained network yet; train one with: cristae train {project.path}")
+    image = project.image
+    inputs = {"image": str(project.image_facts["digest"]), "train": trained.id}
+    run = project.run("predict", settings, inputs)
+    if run.finished and not options.force:
+        options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
+        return run
+    choose_device(settings.device)
+    keep_freed_memory()
+    with project.lock(), project.record(run, settings, inputs):
+        if options.force:
+            _clear(run)
+        classes = list(trained.manifest["classes"])
+        options.notify(
+            f"predict: {', '.join(classes)} in {' × '.join(map(str, image.shape))} voxels of "
+            f"{' × '.join(f'{size:g}' for size in image.grid.voxel_size)} nm (z, y, x)"
+        )
+        for group in trained.manifest["groups"]:
+            _predict_group(project, run, trained.path / group, settings, options)
+        for name in classes:
+            _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
+        run.update(train_run=trained.path.name, classes=classes, threshold=settings.threshold)
+    return run
+
+
+def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSettings, options: Options) -> None:
+    """Predict the classes of one network: probabilities, then smoothing along z and masks."""
+    device = choose_device(settings.device)
+    model, network = load_model(folder, device)
+    view = view_of(project, model.reduction, model.neighbours)
+    inference = Inference(
+        settings.tile_px,
+        settings.overlap_px,
+        settings.views,
+        int(getattr(network, "multiple", 1)),
+        batch=1 if device.type == "cpu" else 4,
+    )
+    image = project.image
+    predictor = SlabPredictor(network, view, image.shape, inference, device)
+    block = block_shape(image.grid, predictor, len(model.classes), settings.max_ram_gb)
+    raw = [_layer(run.path / f".{name}.raw.ome.zarr", image.grid, "probability") for name in model.classes]
+    name = folder.name
+    map_blocks(
+        predictor,
+        [image],
+        raw,
+        block_shape=block,
+        halo=_halo(predictor.halo, block, image.shape),
+        execution=Execution("serial", options.progress(f"predict {name}"), Journal(run.path / f"{name}.blocks")),
+    )
+    finish = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
+    for one, source in zip(model.classes, raw, strict=True):
+        path = run.path / f"{one}.ome.zarr"
+        outputs = [_layer(path, image.grid, "probability"), _layer(path / "labels" / one, image.grid, "labels")]
+        map_blocks(
+            finish,
+            [source],
+            outputs,
+            block_shape=SHARD,
+            halo=(finish.reach, 0, 0),
+            execution=replace(
+                Execution(options.executor, options.progress(f"smooth {one}")),
+                journal=Journal(run.path / f"{one}.blocks.z"),
+            ),
+        )
+
+
+class Smoothing:
+    """Block function: Gaussian smoothing of probabilities along z, then the mask. Missing slices carry no weight."""
+
+    def __init__(self, sigma: float, threshold: float, missing: frozenset[int]) -> None:
+        self.sigma, self.missing = sigma, missing
+        self.reach = int(np.ceil(3 * sigma)) if sigma > 0 else 0
+        self.lowest = int(np.ceil(threshold * 255))
+
+    def __call__(self, block: Block, probability: np.ndarray) -> list[np.ndarray]:
+        """Return smoothed uint8 probability and uint8 mask (1 the class) of the write box."""
+        inner = block.write.within(block.read).slices
+        smooth = probability[inner]
+        if self.reach:
+            kernel = np.exp(-0.5 * (np.arange(-self.reach, self.reach + 1) / self.sigma) ** 2).astype(np.float32)
+            known = np.array(
+                [z not in self.missing for z in range(block.read.start[0], block.read.stop[0])], np.float32
+            )
+            weight = convolve1d(known, kernel, mode="constant")[:, None, None]
+            total = convolve1d(probability * known[:, None, None], kernel, axis=0, mode="constant")
+            smooth = np.rint(total / np.maximum(weight, 1e-6))[inner].astype(np.uint8)
+        return [smooth, (smooth >= self.lowest).astype(np.uint8)]
+
+
+def block_shape(grid: Grid, predictor: SlabPredictor, n_classes: int, max_ram_gb: float) -> Voxels:
+    """Return the largest block of whole shards whose reading, accumulating and writing stay within `max_ram_gb`.
+
+    Whole slices are best, for no tile is computed twice; where a few of them do not fit they are cut along y and x.
+
+    Raises
+    ------
+    ResourceError
+        If not even one shard with its surrounding tiles fits.
+    """
+    _, n_y, n_x = grid.shape
+    budget = min(max_ram_gb * 2**30, 0.8 * psutil.virtual_memory().available)
+    factor = predictor.view.reduction
+    shards = [(SHARD[0], n_y, n_x), (SHARD[0], SHARD[1] * 4, n_x), (SHARD[0], SHARD[1], n_x), SHARD]
+    for depth, height, width in shards:
+        halo = _halo(predictor.halo, (depth, height, width), grid.shape)
+        read = (depth + 2 * halo[0]) * min(n_y, height + 2 * halo[1]) * min(n_x, width + 2 * halo[2])
+        written = depth * min(height, n_y) * min(width, n_x) * n_classes
+        plane = min(n_y, height + 2 * halo[1]) * min(n_x, width + 2 * halo[2]) / factor**2
+        floats = plane * (2 * predictor.view.n_channels + n_classes + 2) + 2 * min(height, n_y) * min(width, n_x)
+        # Two blocks are read (this one and the next), two written (this one and the last).
+        if 2 * (read + written) + 4 * floats <= budget:
+            return _aligned((depth, height, width))
+    raise ResourceError(
+        f"not even one block of {SHARD} voxels fits into {budget / 2**30:.1f} GB of memory; raise "
+        "predict.max_ram_gb, or lower predict.tile_px"
+    )
+
+
+def _aligned(block: Voxels) -> Voxels:
+    """Round up to whole shards, which blocks that span an axis need not be but may."""
+    z, y, x = (-(-n // s) * s for n, s in zip(block, SHARD, strict=True))
+    return z, y, x
+
+
+def _halo(halo: Voxels, block: Voxels, shape: Voxels) -> Voxels:
+    """Drop the halo along axes that a block spans."""
+    z, y, x = (0 if n <= b else h for h, b, n in zip(halo, block, shape, strict=True))
+    return z, y, x
+
+
+def _layer(path: Path, grid: Grid, kind: Kind) -> Volume:
+    """Open a layer of this run for writing, or make it."""
+    if path.exists():
+        try:
+            return open_volume(path, mode="r+")
+        except DataError:  # killed while it was being made, before any block
+            shutil.rmtree(path)
+    return create_volume(path, grid, np.uint8, kind)
+
+
+def _finish(path: Path, published: Path) -> None:
+    """Build the pyramids, drop the unsmoothed probabilities, and show the mask beside the image."""
+    build_pyramid(path)
+    mask = path / "labels" / published.name
+    build_pyramid(mask)
+    shutil.rmtree(path.with_name(f".{published.name}.raw.ome.zarr"), ignore_errors=True)
+    partial = published.with_name(f".{published.name}.partial")
+    for old in (partial, published):
+        shutil.rmtree(old, ignore_errors=True)
+    published.parent.mkdir(exist_ok=True)
+    shutil.copytree(mask, partial, copy_function=_link_or_copy)
+    partial.replace(published)
+    register_labels(published)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name where the disk can; these files are replaced, never changed in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _clear(run: Run) -> None:
+    """Remove the outputs of a run that is to be done again."""
+    leftovers: Sequence[Path] = [*run.path.glob("*.ome.zarr"), *run.path.glob(".*.ome.zarr")]
+    for path in leftovers:
+        shutil.rmtree(path)
+    for path in [*run.path.glob("*.blocks"), *run.path.glob("*.blocks.z")]:
+        path.unlink()
