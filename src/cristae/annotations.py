@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,18 +83,21 @@ class Annotations:
         return open_volume(self.path / "labels" / name)
 
     def write_slice(self, name: str, z: int, labels: np.ndarray, *, complete: bool = True) -> None:
-        """Store one slice of a class, replacing what was there.
+        """Store one slice of a class; see `write_slices`."""
+        self.write_slices(name, [(z, labels)], complete=complete)
+
+    def write_slices(self, name: str, slices: Iterable[tuple[int, np.ndarray]], *, complete: bool = True) -> None:
+        """Store slices of a class, replacing what was there.
 
         Parameters
         ----------
         name
             Class; its layer is made when needed.
-        z
-            Slice index.
-        labels
-            uint8 ``(y, x)``: 1 the class, 0 not, `IGNORE` not looked at.
+        slices
+            Pairs of slice index and labels: uint8 ``(y, x)``, 1 the class, 0 not, `IGNORE` not looked at. They are
+            taken one at a time.
         complete
-            Whether every object of the class on this slice is painted. If not, 0 becomes `IGNORE`.
+            Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
 
         Raises
         ------
@@ -102,6 +105,23 @@ class Annotations:
             If z lies outside the volume, the slice has another size, or holds other values.
         """
         check_class_name(name)
+        layer: Volume | None = None
+        entries: dict[str, Mapping[str, int | bool | str]] = {}
+        try:
+            for z, labels in slices:
+                n_voxels = self._check(z, labels)
+                values = labels if complete else np.where(labels == 1, np.uint8(1), np.uint8(IGNORE))
+                layer = layer or self._writable_layer(name)
+                layer.write(self._slice_box(z), values[None])
+                digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
+                entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest}
+        finally:
+            # What was written is known even when a later slice fails.
+            if entries:
+                write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), **entries}})
+
+    def _check(self, z: int, labels: np.ndarray) -> int:
+        """Return the number of labelled pixels of a slice that may be stored."""
         if not 0 <= z < self.grid.shape[0]:
             raise DataError(f"slice {z} lies outside the volume, whose slices run from 0 to {self.grid.shape[0] - 1}")
         if labels.shape != self.grid.shape[1:]:
@@ -110,18 +130,16 @@ class Annotations:
             )
         counts = np.bincount(labels.ravel(), minlength=256)
         if counts[2:IGNORE].any():
-            raise DataError(
-                f"labels of slice {z} hold the value {2 + int(np.argmax(counts[2:IGNORE] > 0))}; "
-                f"expected 0, 1 and {IGNORE}"
-            )
-        values = labels if complete else np.where(labels == 1, np.uint8(1), np.uint8(IGNORE))
+            wrong = 2 + int(np.argmax(counts[2:IGNORE] > 0))
+            raise DataError(f"labels of slice {z} hold the value {wrong}; expected 0, 1 and {IGNORE}")
+        return int(counts[1])
+
+    def _writable_layer(self, name: str) -> Volume:
+        path = self.path / "labels" / name
         if name not in self.classes:
             storage = Storage(chunk=(1, 512, 512), shard=(1, 512, 512), fill_value=IGNORE)
-            create_volume(self.path / "labels" / name, self.grid, np.uint8, "labels", storage)
-        open_volume(self.path / "labels" / name, mode="r+").write(self._slice_box(z), values[None])
-        digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
-        entry = {"complete": complete, "n_voxels": int(counts[1]), "digest": digest}
-        write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), str(z): entry}})
+            return create_volume(path, self.grid, np.uint8, "labels", storage)
+        return open_volume(path, mode="r+")
 
     def n_voxels(self, name: str) -> int:
         """Return how many voxels were painted as class `name`."""

@@ -63,7 +63,7 @@ class Journal:
         new = not self.path.exists()
         with self.path.open("a") as file:
             if not new and not _ends_with_newline(self.path):
-                file.write("\n")
+                file.write("?\n")  # spoils the line that a kill cut short: a part of a key can be another key
             file.write(f"{tiling}\n{key}\n" if new else f"{key}\n")
             file.flush()
             os.fsync(file.fileno())

@@ -383,7 +383,7 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, PermissionError) or error.errno in (30,):  # EROFS
+        if isinstance(error, PermissionError | NotADirectoryError) or error.errno in (30,):  # EROFS
             raise ResourceError(
                 f"cannot write in {path}: {error.strerror}; check its permissions, or put the project elsewhere"
             ) from error

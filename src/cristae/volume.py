@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
@@ -75,10 +77,13 @@ class Volume:
         Raises
         ------
         DataError
-            If the box leaves the volume.
+            If the box leaves the volume, or what is stored there is damaged.
         """
         box = self._inside(box or self.grid.box)
-        return np.asarray(self.array[box.slices])
+        try:
+            return np.asarray(self.array[box.slices])
+        except RuntimeError as error:
+            raise _told_apart(error) from error
 
     def write(self, box: Box, values: np.ndarray) -> None:
         """Store `values` of shape ``box.shape`` in `box`.
@@ -87,15 +92,28 @@ class Volume:
         ------
         DataError
             If the box leaves the volume, or shape or type of the values do not fit.
+        OSError
+            If the disk is full or cannot be written.
         """
         box = self._inside(box)
         if values.shape != box.shape or not np.can_cast(values.dtype, self.dtype, "same_kind"):
             raise DataError(
                 f"expected {box.shape} voxels of type {self.dtype} to write, got {values.shape} of type {values.dtype}"
             )
-        cast(Any, self.array)[box.slices] = values
+        try:
+            cast(Any, self.array)[box.slices] = values
+        except RuntimeError as error:
+            raise _told_apart(error) from error
 
     def _inside(self, box: Box) -> Box:
         if not self.grid.box.contains(box):
             raise DataError(f"box {box.start}–{box.stop} leaves the volume of shape {self.shape}")
         return box
+
+
+def _told_apart(error: RuntimeError) -> Exception:
+    """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return DataError(f"a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again")

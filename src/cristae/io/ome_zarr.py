@@ -127,10 +127,17 @@ def reduce_block(values: np.ndarray, factor: Voxels, kind: Kind) -> np.ndarray:
     return np.rint(mean).astype(values.dtype) if values.dtype.kind in "ui" else mean.astype(values.dtype)
 
 
-def open_volume(path: Path, level: int = 0, mode: Literal["r", "r+"] = "r", channel: int = 0) -> Volume:
+def open_volume(
+    path: Path,
+    level: int = 0,
+    mode: Literal["r", "r+"] = "r",
+    channel: int = 0,
+    voxel_size: Nanometres | None = None,
+) -> Volume:
     """Open one level of an OME-Zarr 0.4 or 0.5 image or label layer.
 
     Axes other than z, y, x are cut at their first index, the channel axis at `channel`. The array is read lazily.
+    A `voxel_size` of that level (nm) replaces what the metadata say, which then need no units.
 
     Raises
     ------
@@ -149,7 +156,8 @@ def open_volume(path: Path, level: int = 0, mode: Literal["r", "r+"] = "r", chan
     if len(names) > 3:
         lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
         array = _Fixed(array, lead)
-    return Volume(array, Grid(_triple(array.shape), *_transforms(multiscale, dataset, path)), _kind(group))
+    placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
+    return Volume(array, Grid(_triple(array.shape), *placed), _kind(group))
 
 
 def is_ome_zarr(path: Path) -> bool:

@@ -131,8 +131,8 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
         If CUDA is asked for and absent, or the project is in use.
     """
     settings, options = settings or train_settings(project, {}), options or Options()
-    device = choose_device(settings.device)
-    classes = _classes(project, settings)
+    choose_device(settings.device)
+    classes = classes_to_learn(project, settings)
     inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
     run = project.run("train", settings, inputs)
     if run.finished and not options.force:
@@ -144,22 +144,36 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
         if options.force:
             for old in run.path.glob("*/checkpoint.safetensors"):
                 old.unlink()
-        groups = [(name,) for name in classes] if settings.separate else [classes]
-        facts = [_train_group(project, run, settings, group, device, options) for group in groups]
-        merged: dict[str, Any] = {
-            "classes": list(classes),
-            "groups": [_group_name(group, settings) for group in groups],
-            "device": str(device),
-            "labelled_slices": {k: v for one in facts for k, v in one["labelled_slices"].items()},
-            "alarms": [alarm for one in facts for alarm in one["alarms"]],
-            "n_parameters": sum(one["n_parameters"] for one in facts),
-            "updates": settings.updates,
-            "best_step": max(one["best_step"] for one in facts),
-            "training_seconds": round(sum(one["seconds"] for one in facts), 3),
-        }
-        run.update(**merged)
-        _merge_histories(run, merged["groups"])
+        facts = learn(project, run.path, settings, classes, options)
+        run.update(**facts)
     return run
+
+
+def learn(
+    project: Project, folder: Path, settings: TrainSettings, classes: tuple[str, ...], options: Options
+) -> dict[str, Any]:
+    """Train the networks of one run into `folder` and return the facts for its manifest.
+
+    One subfolder per network with weights and history; ``history.csv`` of all beside them.
+    """
+    groups = [(name,) for name in classes] if settings.separate else [classes]
+    names = [_group_name(group, settings) for group in groups]
+    facts = [
+        _train_group(project, folder / name, settings, group, options)
+        for name, group in zip(names, groups, strict=True)
+    ]
+    _merge_histories(folder, names)
+    return {
+        "classes": list(classes),
+        "groups": names,
+        "device": str(choose_device(settings.device)),
+        "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
+        "alarms": [alarm for one in facts for alarm in one["alarms"]],
+        "n_parameters": sum(one["n_parameters"] for one in facts),
+        "updates": settings.updates,
+        "best_step": max(one["best_step"] for one in facts),
+        "training_seconds": round(sum(one["seconds"] for one in facts), 3),
+    }
 
 
 def choose_device(wish: str) -> torch.device:
@@ -186,7 +200,8 @@ def view_of(project: Project, factor: int, neighbours: int) -> View:
     return View(factor, neighbours, mean, deviation, tuple(facts.get("missing", ())))
 
 
-def _classes(project: Project, settings: TrainSettings) -> tuple[str, ...]:
+def classes_to_learn(project: Project, settings: TrainSettings) -> tuple[str, ...]:
+    """Return the classes to train, or raise DataError where there are no labels."""
     labelled = project.annotations.classes
     wanted = settings.classes or tuple(name for name in project.classes if name in labelled)
     unknown = [name for name in wanted if name not in labelled]
@@ -199,17 +214,11 @@ def _classes(project: Project, settings: TrainSettings) -> tuple[str, ...]:
 
 
 def _train_group(
-    project: Project,
-    run: Run,
-    settings: TrainSettings,
-    classes: tuple[str, ...],
-    device: torch.device,
-    options: Options,
+    project: Project, folder: Path, settings: TrainSettings, classes: tuple[str, ...], options: Options
 ) -> dict[str, Any]:
     """Train one network and return the facts for the manifest."""
-    name = _group_name(classes, settings)
-    folder = run.path / name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = choose_device(settings.device)
     grid = project.image.grid
     factor = reduction(grid, settings.tile_px, settings.context_nm)
     spans = settings.tile_px * factor * min(grid.voxel_size[1:])
@@ -227,7 +236,7 @@ def _train_group(
     multiple = int(getattr(network, "multiple", 1))
     if settings.tile_px % multiple:
         raise UsageError(f"tile_px must be a multiple of {multiple} for {settings.network}, got {settings.tile_px}")
-    watch = Watch(options.progress(f"train {name}"), options.notify, step.rescue)
+    watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
     judge = HeldOutJudge(judged, classes, multiple)
     checkpoint = folder / "checkpoint.safetensors"
     try:
@@ -285,12 +294,12 @@ def _write_history(folder: Path, state: State) -> None:
     pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
 
 
-def _merge_histories(run: Run, groups: Sequence[str]) -> None:
+def _merge_histories(folder: Path, groups: Sequence[str]) -> None:
     """Write one history of the whole run: losses are averaged over networks, times added."""
-    tables = [pd.read_csv(run.path / group / "history.csv").set_index("step") for group in groups]
+    tables = [pd.read_csv(folder / group / "history.csv").set_index("step") for group in groups]
     merged = pd.concat(tables, axis=1)
     loss = pd.concat([table["loss"] for table in tables], axis=1).mean(axis=1)
     seconds = pd.concat([table["seconds"] for table in tables], axis=1).sum(axis=1)
     dices = merged[[column for column in dict.fromkeys(merged.columns) if column.startswith("dice_")]]
     table = pd.DataFrame({"loss": loss, "learning_rate": tables[0]["learning_rate"], "seconds": seconds})
-    table.join(dices).to_csv(run.path / "history.csv", na_rep="")
+    table.join(dices).to_csv(folder / "history.csv", na_rep="")

@@ -1,0 +1,141 @@
+"""The Python interface: every verb of the command line as one function.
+
+A project is given as a folder or a `Project`; settings are keywords, and those left out come from the project file or
+are the defaults of the stage::
+
+    import cristae
+
+    project = cristae.init("bx1", voxel_size=(4, 4, 4))
+    cristae.import_image(project, "slices/")
+    cristae.import_labels(project, "nuclei/", classes={"nucleus": None})
+    cristae.train(project, updates=2000)
+    cristae.predict(project)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cristae.annotations import Annotations
+from cristae.geometry import Nanometres
+from cristae.project import Project, Run, resolve_settings
+from cristae.stages import importing
+from cristae.stages.cross_validate import cross_validate as _cross_validate
+from cristae.stages.evaluate import EvaluateSettings
+from cristae.stages.evaluate import evaluate as _evaluate
+from cristae.stages.exporting import ExportSettings
+from cristae.stages.exporting import export as _export
+from cristae.stages.options import Options
+from cristae.stages.phantom import phantom as _phantom
+from cristae.stages.pipeline import run as _run
+from cristae.stages.predict import predict as _predict
+from cristae.stages.predict import predict_settings
+from cristae.stages.status import StageStatus
+from cristae.stages.status import status as _status
+from cristae.stages.train import train as _train
+from cristae.stages.train import train_settings
+from cristae.volume import Volume
+
+Folder = Project | Path | str
+
+
+def init(path: Path | str, *, voxel_size: Nanometres, classes: Sequence[str] = ()) -> Project:
+    """Make a project folder; `voxel_size` is z, y, x in nanometres. See `Project.create` for errors."""
+    return Project.create(path, voxel_size, tuple(classes))
+
+
+def import_image(project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any) -> Volume:
+    """Bring in the micrograph; settings are those of `ImportImageSettings`."""
+    return importing.import_image(
+        open_project(project), source, resolve_settings(importing.ImportImageSettings, settings), options
+    )
+
+
+def import_labels(
+    project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any
+) -> Annotations:
+    """Bring in labelled slices to learn from; settings are those of `ImportLabelsSettings`."""
+    return importing.import_labels(
+        open_project(project), source, resolve_settings(importing.ImportLabelsSettings, settings), options
+    )
+
+
+def import_truth(
+    project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any
+) -> Annotations:
+    """Bring in labels to score results against; settings are those of `ImportLabelsSettings`."""
+    return importing.import_truth(
+        open_project(project), source, resolve_settings(importing.ImportLabelsSettings, settings), options
+    )
+
+
+def train(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Learn from the labelled slices; settings are those of `TrainSettings`."""
+    opened = open_project(project)
+    return _train(opened, train_settings(opened, settings), options)
+
+
+def predict(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Segment every slice with the networks trained last; settings are those of `PredictSettings`."""
+    opened = open_project(project)
+    return _predict(opened, predict_settings(opened, settings), options)
+
+
+def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Score the prediction against the truth; settings are those of `EvaluateSettings`."""
+    opened = open_project(project)
+    return _evaluate(opened, resolve_settings(EvaluateSettings, opened.stage_settings("evaluate"), settings), options)
+
+
+def cross_validate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Score without truth: leave out one labelled slice at a time; settings are those of `TrainSettings`."""
+    opened = open_project(project)
+    return _cross_validate(opened, train_settings(opened, settings), options)
+
+
+def write_report(project: Folder, *, options: Options | None = None) -> Path:
+    """Write ``report/index.html`` from what is in the project folder and return its path."""
+    from cristae.report.build import build_report  # noqa: PLC0415  plotting is slow to load
+
+    return build_report(open_project(project), options)
+
+
+def run(
+    project: Folder, *, options: Options | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
+    """Train, predict, evaluate (where there is truth) and report; return the path of the report.
+
+    `settings` are grouped by stage: ``{"train": {"updates": 2000}}``.
+    """
+    opened = open_project(project)
+    _run(opened, settings or {}, options)
+    return write_report(opened, options=options)
+
+
+def status(project: Folder) -> list[StageStatus]:
+    """Return how far each stage of a project is."""
+    return _status(open_project(project))
+
+
+def export(
+    project: Folder, layer: str, destination: Path | str, *, options: Options | None = None, **settings: Any
+) -> Path:
+    """Write a layer as TIFF stack or folder of slices; settings are those of `ExportSettings`."""
+    return _export(open_project(project), layer, Path(destination), resolve_settings(ExportSettings, settings), options)
+
+
+def make_phantom(path: Path | str, *, options: Options | None = None, n_labelled: int = 7, **settings: Any) -> Project:
+    """Make a project with a synthetic tumour, its truth, and `n_labelled` evenly spaced labelled slices.
+
+    Settings are those of `cristae.phantom.PhantomSettings`.
+    """
+    from cristae.phantom.settings import PhantomSettings  # noqa: PLC0415  compiles its kernels when loaded
+
+    return _phantom(path, resolve_settings(PhantomSettings, settings), n_labelled, options)
+
+
+def open_project(project: Folder) -> Project:
+    """Return the project of a folder; a `Project` is returned as it is."""
+    return project if isinstance(project, Project) else Project.open(project)

@@ -1,0 +1,119 @@
+"""`cristae evaluate --cross-validate`: how good without truth, by leaving out one labelled slice at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cristae.allocation import keep_freed_memory
+from cristae.errors import DataError
+from cristae.geometry import Block, Box
+from cristae.learn.checkpoint import load_model
+from cristae.learn.infer import Inference, SlabPredictor
+from cristae.project import Project, Run
+from cristae.stages.evaluate import EvaluateSettings, Pair, Scale, score_slices, summarise, write_scores
+from cristae.stages.options import Options
+from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
+from cristae.stages.train import TrainSettings, choose_device, classes_to_learn, learn, view_of
+
+PROTOCOL = "leave one labelled slice out"
+
+
+def cross_validate(project: Project, settings: TrainSettings, options: Options | None = None) -> Run:
+    """Train once per labelled slice without it, predict it, and score what was predicted against its labels.
+
+    What comes out has the form of an evaluation. Slices whose turn is over are skipped when an interrupted
+    cross-validation is run again.
+
+    Raises
+    ------
+    DataError
+        If fewer than two slices are labelled.
+    """
+    options = options or Options()
+    classes = classes_to_learn(project, settings)
+    slices = sorted({z for name in classes for z in project.annotations.labelled_slices(name)})
+    if len(slices) < 2:
+        raise DataError(f"leaving one out takes at least two labelled slices; there are {len(slices)}")
+    inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
+    run = project.run("crossvalidate", settings, inputs)
+    if run.finished and not options.force:
+        options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
+        return run
+    keep_freed_memory()
+    how = predict_settings(project, {})
+    progress = options.progress("cross-validation")
+    with project.lock(), project.record(run, settings, inputs):
+        tables = []
+        for done, z in enumerate(slices, start=1):
+            tables.append(_fold(project, run.path / f"without-z{z:04d}", z, (settings, how), options))
+            progress(done, len(slices))
+        table = pd.concat(tables, ignore_index=True)
+        labelled = {name: project.annotations.labelled_slices(name) for name in classes}
+        scores = summarise(table, EvaluateSettings(exclude_labelled=False), labelled, PROTOCOL)
+        write_scores(run.path, scores, table)
+        run.update(classes=list(classes), dice_3d={name: one["dice_3d"] for name, one in scores["classes"].items()})
+    return run
+
+
+def _fold(
+    project: Project, folder: Path, z: int, how: tuple[TrainSettings, PredictSettings], options: Options
+) -> pd.DataFrame:
+    """Score slice z by networks that never saw it; a fold that is on disk is read."""
+    stored = folder / "slices.parquet"
+    if stored.is_file() and not options.force:
+        return pd.read_parquet(stored)
+    settings, prediction = how
+    without = settings.model_copy(update={"exclude_slices": (*settings.exclude_slices, z)})
+    learnable = _learnable(project, without)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = learn(project, folder, without, learnable, options)
+    found = [pair for group in facts["groups"] for pair in _predict_slice(project, folder / group, z, prediction)]
+    truth = [(name, z, mask, project.annotations.read_slice(name, z)) for name, mask in found]
+    pairs: list[Pair] = [pair for pair in truth if z in project.annotations.labelled_slices(pair[0])]
+    table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size))
+    table.to_parquet(stored, index=False)
+    return table
+
+
+def _learnable(project: Project, settings: TrainSettings) -> tuple[str, ...]:
+    """Return the classes that still have labelled pixels without the left-out slice."""
+    annotations = project.annotations
+    kept = tuple(
+        name
+        for name in classes_to_learn(project, settings)
+        if any(
+            (annotations.read_slice(name, z) == 1).any()
+            for z in annotations.labelled_slices(name)
+            if z not in settings.exclude_slices
+        )
+    )
+    if not kept:
+        raise DataError(f"without slice {settings.exclude_slices[-1]} no class has labels left; label one more slice")
+    return kept
+
+
+def _predict_slice(
+    project: Project, folder: Path, z: int, settings: PredictSettings
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the mask of one slice for each class of one network, smoothed along z as a whole prediction would be."""
+    device = choose_device(settings.device)
+    model, network = load_model(folder, device)
+    image, view = project.image, view_of(project, model.reduction, model.neighbours)
+    multiple = int(getattr(network, "multiple", 1))
+    inference = Inference(settings.tile_px, settings.overlap_px, settings.views, multiple)
+    predictor = SlabPredictor(network, view, image.shape, inference, device)
+    smoothing = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
+    slab = _slab(z, z + 1, image.shape).grow((smoothing.reach, 0, 0)).clip(image.grid.box)
+    read = slab.grow((view.reach, 0, 0)).clip(image.grid.box)
+    probabilities: Sequence[np.ndarray] = predictor(Block(read, slab), image.read(read))
+    for name, probability in zip(model.classes, probabilities, strict=True):
+        _, mask = smoothing(Block(slab, _slab(z, z + 1, image.shape)), probability)
+        yield name, mask[0] > 0
+
+
+def _slab(start: int, stop: int, shape: tuple[int, int, int]) -> Box:
+    return Box((start, 0, 0), (stop, shape[1], shape[2]))

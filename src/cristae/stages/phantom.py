@@ -1,0 +1,104 @@
+"""`cristae phantom`: a project with a synthetic tumour, its exact truth, and a few labelled slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cristae.blockwise import Execution, Journal
+from cristae.errors import UsageError
+from cristae.geometry import Box, Grid
+from cristae.io.ome_zarr import (
+    build_pyramid,
+    create_volume,
+    open_volume,
+    read_facts,
+    shard_shape,
+    write_facts,
+)
+from cristae.phantom import CLASSES, PhantomSettings, build_scene
+from cristae.phantom.volume import write_phantom
+from cristae.project import Project, writable
+from cristae.stages.importing import survey
+from cristae.stages.options import Options
+from cristae.volume import Volume
+
+LAYERS = ("cell", *CLASSES)
+"""Label layers of a phantom: ids of cells and of every organelle."""
+
+
+def phantom(
+    path: Path | str, settings: PhantomSettings, n_labelled: int = 7, options: Options | None = None
+) -> Project:
+    """Make a project folder around a phantom.
+
+    Instance ids of every class are kept under ``phantom_truth.ome.zarr/labels``; the masks of all slices become the
+    truth of the project, and those of `n_labelled` evenly spaced slices its annotations. A killed call goes on.
+
+    Raises
+    ------
+    UsageError
+        If more slices are to be labelled than there are, or the folder holds another project.
+    """
+    options = options or Options()
+    depth = settings.shape[0]
+    if not 0 <= n_labelled <= depth:
+        raise UsageError(f"cannot label {n_labelled} of {depth} slices; choose from 0 to {depth}")
+    project = _project(Path(path), settings)
+    grid = Grid(settings.shape, settings.voxel_size)
+    options.notify(
+        f"phantom: {' × '.join(map(str, grid.shape))} voxels of "
+        f"{' × '.join(f'{size:g}' for size in grid.voxel_size)} nm (z, y, x), seed {settings.seed}"
+    )
+    with project.lock(), writable(project.path):
+        ids = project.path / "phantom_truth.ome.zarr"
+        image = _layer(project.image_path, grid, np.uint8)
+        layers = {name: _layer(ids / "labels" / name, grid, np.uint32) for name in LAYERS}
+        journal = Journal(project.path / ".phantom.blocks")
+        write_phantom(
+            build_scene(settings), image, layers, Execution(options.executor, options.progress("phantom"), journal)
+        )
+        if "digest" not in read_facts(project.image_path):
+            build_pyramid(project.image_path)
+            facts = survey(open_volume(project.image_path), options.progress("survey"))
+            write_facts(
+                project.image_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"}
+            )
+        seen = [z for z in range(depth) if z not in settings.missing_slices]
+        labelled = [seen[round(i)] for i in np.linspace(0, len(seen) - 1, n_labelled)] if n_labelled else []
+        for name in CLASSES:
+            project.truth.write_slices(name, _masks(layers[name], range(depth)))
+            project.annotations.write_slices(name, _masks(layers[name], labelled))
+        project.add_classes(CLASSES)
+    return project
+
+
+def _project(path: Path, settings: PhantomSettings) -> Project:
+    """Make the project, or go on with the same phantom."""
+    if not (path / "project.toml").exists():
+        project = Project.create(path, settings.voxel_size)
+        project.set_settings("phantom", settings.model_dump(mode="json"))
+        return project
+    project = Project.open(path)
+    if project.stage_settings("phantom") != settings.model_dump(mode="json"):
+        raise UsageError(f"{path} holds another project already; choose another folder")
+    return project
+
+
+def _layer(path: Path, grid: Grid, dtype: np.typing.DTypeLike) -> Volume:
+    if path.exists():
+        return open_volume(path, mode="r+")
+    return create_volume(path, grid, dtype, "image" if path.parent.name != "labels" else "labels")
+
+
+def _masks(layer: Volume, slices: range | list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield slices of a label layer as masks, reading it slab by slab as it is chunked."""
+    depth, height, width = shard_shape(layer)[0], *layer.shape[1:]
+    slab, first = np.empty((0, height, width), layer.dtype), 0
+    for z in slices:
+        if not first <= z < first + len(slab):
+            first = z - z % depth
+            slab = layer.read(Box((first, 0, 0), (min(first + depth, layer.shape[0]), height, width)))
+        yield z, (slab[z - first] != 0).astype(np.uint8)

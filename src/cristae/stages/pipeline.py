@@ -1,0 +1,49 @@
+"""`cristae run`: all stages in a row; finished ones are skipped, an interrupted one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cristae.errors import UsageError
+from cristae.project import Project, Run
+from cristae.stages.evaluate import evaluate, evaluate_settings
+from cristae.stages.options import Options
+from cristae.stages.predict import predict, predict_settings
+from cristae.stages.train import train, train_settings
+
+STAGES = ("train", "predict", "evaluate")
+"""The computing stages, in the order in which they feed each other."""
+
+
+def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Options | None = None) -> list[Run]:
+    """Train, predict, and evaluate where there is truth; return the runs.
+
+    Parameters
+    ----------
+    project
+        With image and labels.
+    settings
+        Changes by stage, over those of the project file.
+    options
+        Shared by all stages.
+
+    Raises
+    ------
+    UsageError
+        If a stage is unknown.
+    """
+    options = options or Options()
+    unknown = sorted(set(settings) - set(STAGES))
+    if unknown:
+        raise UsageError(f"unknown stage {unknown[0]!r} in the settings; there are {', '.join(STAGES)}")
+    runs = [train(project, train_settings(project, settings.get("train", {})), options)]
+    runs.append(predict(project, predict_settings(project, settings.get("predict", {})), options))
+    if project.truth.classes:
+        runs.append(evaluate(project, evaluate_settings(project, settings.get("evaluate", {})), options))
+    else:
+        options.notify(
+            "evaluate: no truth to score against; import some with 'cristae import truth', or leave out one labelled "
+            "slice at a time with 'cristae evaluate --cross-validate'"
+        )
+    return runs

@@ -1,0 +1,97 @@
+"""`cristae status`: how far each stage of a project is, read from its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cristae.errors import CristaeError
+from cristae.project import Project, Run
+
+Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One line of the overview.
+
+    Parameters
+    ----------
+    stage
+        Its name.
+    condition
+        ``missing`` (not begun), ``done``, ``running``, ``interrupted`` (resumable), ``failed``, or ``stale``: done,
+        but its inputs have changed since.
+    detail
+        What there is, or what to do next.
+    """
+
+    stage: str
+    condition: Condition
+    detail: str
+
+
+def status(project: Project) -> list[StageStatus]:
+    """Return one entry per stage, in the order of the pipeline."""
+    try:
+        image = project.image
+    except CristaeError as error:
+        return [StageStatus("import image", "running" if project.locked else "missing", str(error))]
+    grid = image.grid
+    size = " × ".join(map(str, grid.shape))
+    voxel = " × ".join(f"{length:g}" for length in grid.voxel_size)
+    found = [StageStatus("import image", "done", f"{size} voxels of {voxel} nm (z, y, x), {image.dtype}")]
+    annotations, truth = project.annotations, project.truth
+    words = [
+        f"{name}: {len(annotations.labelled_slices(name))} slices "
+        f"({len(annotations.complete_slices(name))} complete), {annotations.n_voxels(name)} voxels"
+        for name in annotations.classes
+    ]
+    nothing = f"next: cristae import labels {project.path} SOURCE --class NAME"
+    found.append(StageStatus("import labels", "done" if words else "missing", "; ".join(words) or nothing))
+    if truth.classes:
+        words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
+        found.append(StageStatus("import truth", "done", "; ".join(words)))
+    return found + [_stage(project, stage) for stage in ("train", "predict", "evaluate", "crossvalidate")]
+
+
+def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
+    """Return what the inputs of a run are now, for those that can have changed since."""
+    trained, predicted = project.latest("train"), project.latest("predict")
+    classes = run.manifest.get("classes") or None
+    now = {
+        "image": str(project.image_facts.get("digest")),
+        "labels": project.annotations.fingerprint(classes),
+        "truth": project.truth.fingerprint(classes),
+        "train": trained.id if trained else "",
+        "predict": predicted.id if predicted else "",
+    }
+    return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
+
+
+def is_stale(project: Project, run: Run) -> bool:
+    """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
+    inputs = run.manifest.get("inputs", {})
+    if any(inputs.get(name) != value for name, value in current_inputs(project, run).items()):
+        return True
+    rests_on = {"predict": "train", "evaluate": "predict"}.get(run.stage)
+    before = project.latest(rests_on) if rests_on else None
+    return before is not None and is_stale(project, before)
+
+
+def _stage(project: Project, stage: str) -> StageStatus:
+    runs, finished = project.runs(stage), project.latest(stage)
+    last = runs[-1] if runs else None
+    if last and not last.finished:
+        kept = str(last.manifest.get("status"))
+        if kept == "running" and project.locked:
+            return StageStatus(stage, "running", last.path.name)
+        condition: Condition = "failed" if kept == "failed" else "interrupted"
+        return StageStatus(stage, condition, f"{last.path.name}; the same command goes on with it")
+    if finished is None:
+        command = "evaluate --cross-validate" if stage == "crossvalidate" else stage
+        return StageStatus(stage, "missing", f"next: cristae {command} {project.path}")
+    seconds = float(finished.manifest.get("seconds", 0))
+    detail = f"{finished.path.name}, {seconds:.0f} s, {finished.manifest.get('peak_memory_mb', 0):.0f} MB"
+    return StageStatus(stage, "stale" if is_stale(project, finished) else "done", detail)

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import ome_zarr_models
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cristae.errors import DataError
+from cristae.geometry import Box, Grid
+from cristae.io.ome_zarr import (
+    CHUNK,
+    Storage,
+    build_pyramid,
+    create_volume,
+    is_ome_zarr,
+    list_labels,
+    n_levels,
+    open_volume,
+    read_facts,
+    reduce_block,
+    shard_shape,
+    write_facts,
+)
+
+SIZE = (45.0, 4.6, 4.6)
+
+
+def grey(shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
+
+
+def stored(path, values, size=SIZE, kind="image", storage=None):
+    volume = create_volume(path, Grid(values.shape, size), values.dtype, kind, storage)
+    volume.write(volume.grid.box, values)
+    return path
+
+
+@settings(max_examples=12)
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 140)),
+    st.sampled_from(["uint8", "uint16", "uint32", "float32"]),
+)
+def test_write_then_read_round_trips(tmp_path_factory, shape, dtype):
+    path = stored(tmp_path_factory.mktemp("z") / "a.ome.zarr", grey(shape, dtype))
+    volume = open_volume(path)
+    assert volume.dtype == np.dtype(dtype)
+    assert volume.grid == Grid(shape, SIZE)
+    assert (volume.read() == grey(shape, dtype)).all()
+
+
+@pytest.mark.parametrize("kind", ["image", "labels", "probability", "flow"])
+def test_the_kind_comes_back(tmp_path, kind):
+    assert open_volume(stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)), kind=kind)).kind == kind
+
+
+def test_what_is_written_is_valid_ome_zarr_and_zarr_3(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((3, 600, 700)))
+    build_pyramid(path)
+    group = zarr.open_group(path, mode="r")
+    image = ome_zarr_models.open_ome_zarr(group)
+    assert type(image).__module__.startswith("ome_zarr_models.v05")
+    assert group.metadata.zarr_format == 3
+    axes = [(axis.name, axis.unit) for axis in image.ome_attributes.multiscales[0].axes]
+    assert axes == [("z", "nanometer"), ("y", "nanometer"), ("x", "nanometer")]
+    assert zarr.open_array(path / "0").metadata.dimension_names == ("z", "y", "x")
+
+
+def test_unwritten_voxels_hold_the_fill_value_and_take_no_space(tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    create_volume(path, Grid((64, 512, 512), SIZE), np.uint8, "labels", Storage((1, 512, 512), (1, 512, 512), 255))
+    assert (open_volume(path).read() == 255).all()
+    assert sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) < 10_000
+
+
+def test_an_existing_volume_is_never_overwritten(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((1, 2, 3)))
+    with pytest.raises(FileExistsError, match="choose another name"):
+        create_volume(path, Grid((1, 2, 3), SIZE), np.uint8, "image")
+
+
+def test_chunks_and_shards_are_cut_to_the_volume(tmp_path):
+    small = open_volume(stored(tmp_path / "a.ome.zarr", grey((2, 30, 40))))
+    assert small.array.chunks == shard_shape(small) == (2, 30, 40)
+    large = open_volume(stored(tmp_path / "b.ome.zarr", grey((17, 300, 1500))))
+    assert large.array.chunks == CHUNK
+    assert shard_shape(large) == (16, 384, 1024)
+
+
+@pytest.mark.parametrize(
+    ("size", "shapes"),
+    [
+        ((8.0, 8.0, 8.0), [(20, 1100, 1030), (10, 550, 515), (5, 275, 258)]),
+        ((45.0, 8.0, 8.0), [(20, 1100, 1030), (20, 550, 515), (20, 275, 258)]),
+    ],
+)
+def test_a_pyramid_grows_isotropic_and_covers_the_volume(tmp_path, size, shapes):
+    path = stored(tmp_path / "a.ome.zarr", grey(shapes[0]), size)
+    build_pyramid(path)
+    levels = [open_volume(path, level) for level in range(n_levels(path))]
+    assert [level.shape for level in levels] == shapes
+    for fine, coarse in itertools.pairwise(levels):
+        factor = tuple(round(b / a) for a, b in zip(fine.grid.voxel_size, coarse.grid.voxel_size, strict=True))
+        assert (coarse.read() == reduce_block(fine.read(), factor, "image")).all()
+        for axis in range(3):
+            first = fine.grid.origin[axis] - fine.grid.voxel_size[axis] / 2
+            assert coarse.grid.origin[axis] - coarse.grid.voxel_size[axis] / 2 == pytest.approx(first)
+
+
+def test_building_the_pyramid_again_changes_nothing(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((4, 600, 600)))
+    build_pyramid(path)
+    first = open_volume(path, 1).read()
+    write_facts(path, {"digest": "x"})
+    build_pyramid(path)
+    assert n_levels(path) == 2
+    assert (open_volume(path, 1).read() == first).all()
+    assert read_facts(path)["digest"] == "x"
+
+
+def test_coarser_labels_are_ids_that_exist(tmp_path):
+    ids = np.where(grey((2, 600, 600)) > 125, np.uint16(900), np.uint16(7))
+    path = stored(tmp_path / "a.ome.zarr", ids, kind="labels")
+    build_pyramid(path)
+    assert set(np.unique(open_volume(path, 1).read())) == {7, 900}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_reducing_a_constant_keeps_it(dtype):
+    values = np.full((3, 5, 7), 251, dtype)
+    for kind in ("image", "labels"):
+        reduced = reduce_block(values, (2, 2, 2), kind)
+        assert reduced.shape == (2, 3, 4)
+        assert reduced.dtype == values.dtype
+        assert (reduced == 251).all()
+
+
+def test_label_layers_are_registered_with_their_image(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 30, 40)))
+    assert list_labels(path) == ()
+    for name in ("mito", "nucleus"):
+        stored(path / "labels" / name, grey((2, 30, 40), np.uint16), kind="labels")
+    assert list_labels(path) == ("mito", "nucleus")
+    labels = ome_zarr_models.open_ome_zarr(zarr.open_group(path / "labels", mode="r"))
+    assert labels.ome_attributes.labels == ["mito", "nucleus"]
+    ome_zarr_models.open_ome_zarr(zarr.open_group(path / "labels" / "mito", mode="r"))
+    assert (open_volume(path).read() == grey((2, 30, 40))).all()
+
+
+def test_facts_add_up_and_do_not_disturb_the_metadata(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)))
+    write_facts(path, {"digest": "x", "missing": [1]})
+    write_facts(path, {"digest": "y"})
+    assert read_facts(path) == {"kind": "image", "digest": "y", "missing": [1]}
+    assert open_volume(path).grid.voxel_size == SIZE
+
+
+def foreign(path, *, axes, scale, values, extra=None, translation=None):
+    """Write OME-Zarr 0.4 by hand, as other programs do."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("s0", shape=values.shape, dtype=values.dtype, chunks=tuple(min(8, n) for n in values.shape))[
+        ...
+    ] = values
+    transforms = [{"type": "scale", "scale": scale}]
+    if translation:
+        transforms.append({"type": "translation", "translation": translation})
+    multiscale = {
+        "version": "0.4",
+        "axes": axes,
+        "datasets": [{"path": "s0", "coordinateTransformations": transforms}],
+        **(extra or {}),
+    }
+    group.attrs["multiscales"] = [multiscale]
+    return path
+
+
+def space(*names, unit="nanometer"):
+    return [{"name": name, "type": "space", **({"unit": unit} if unit else {})} for name in names]
+
+
+def test_version_0_4_in_three_axes(tmp_path):
+    values = grey((5, 20, 30), np.uint16)
+    path = foreign(
+        tmp_path / "a.zarr", axes=space("z", "y", "x"), scale=list(SIZE), values=values, translation=[90.0, 0.0, 4.6]
+    )
+    volume = open_volume(path)
+    assert is_ome_zarr(path)
+    assert volume.grid == Grid((5, 20, 30), SIZE, (90.0, 0.0, 4.6))
+    assert (volume.read(Box((1, 2, 3), (4, 9, 9))) == values[1:4, 2:9, 3:9]).all()
+
+
+def test_version_0_4_in_five_axes_and_micrometres_with_a_scale_of_the_whole_group(tmp_path):
+    values = grey((2, 3, 5, 20, 30))
+    path = foreign(
+        tmp_path / "a.zarr",
+        axes=[{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *space(*"zyx", unit="micrometer")],
+        scale=[1.0, 1.0, 0.045, 0.0023, 0.0023],
+        values=values,
+        extra={"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 1.0, 2.0, 2.0]}]},
+    )
+    assert open_volume(path).grid.voxel_size == pytest.approx(SIZE)
+    assert (open_volume(path).read() == values[0, 0]).all()
+    assert (open_volume(path, channel=2).read() == values[0, 2]).all()
+
+
+@pytest.mark.parametrize("unit", [None, "second"])
+def test_axes_without_a_unit_of_length_need_a_voxel_size(tmp_path, unit):
+    values = grey((2, 3, 4))
+    path = foreign(tmp_path / "a.zarr", axes=space(*"zyx", unit=unit), scale=[1.0] * 3, values=values)
+    with pytest.raises(DataError, match="Give the voxel size"):
+        open_volume(path)
+    assert open_volume(path, voxel_size=SIZE).grid.voxel_size == SIZE
+
+
+def test_other_axes_are_refused(tmp_path):
+    path = foreign(tmp_path / "a.zarr", axes=space("y", "x"), scale=[1.0, 1.0], values=grey((3, 4)))
+    with pytest.raises(DataError, match="z, y, x"):
+        open_volume(path)
+
+
+def test_a_missing_level_is_named(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 600, 600)))
+    build_pyramid(path)
+    with pytest.raises(DataError, match="2 levels; level 2"):
+        open_volume(path, 2)
+    shutil.rmtree(path / "1")
+    with pytest.raises(DataError, match="incomplete"):
+        open_volume(path, 1)
+
+
+def test_what_is_no_ome_zarr_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(DataError, match="no OME-Zarr image"):
+        open_volume(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no OME-Zarr image"):
+        open_volume(tmp_path / "empty")
+    assert not is_ome_zarr(tmp_path / "empty")
+    zarr.open_group(tmp_path / "plain", mode="w")
+    with pytest.raises(DataError, match="no 'multiscales'"):
+        open_volume(tmp_path / "plain")
+    assert not is_ome_zarr(tmp_path / "plain")
+
+
+def test_metadata_that_break_the_standard_are_refused(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)))
+    content = json.loads((path / "zarr.json").read_text())
+    del content["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    (path / "zarr.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="break the standard"):
+        open_volume(path)
+
+
+def test_a_zarr_json_that_was_cut_short_is_a_data_error(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)))
+    text = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(text[: len(text) // 2])
+    with pytest.raises(DataError):
+        open_volume(path)
+    assert not is_ome_zarr(path)
+
+
+def test_a_shard_that_was_cut_short_does_not_read_as_grey_values(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 300, 300)))
+    shard = next(file for file in (path / "0").rglob("*") if file.is_file() and file.name != "zarr.json")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(DataError, match="damaged"):
+        open_volume(path).read()
