@@ -48,7 +48,7 @@ def test_drift_moves_the_tissue_and_its_labels():
     moving = still.model_copy(update={"drift_px_per_slice": 5.0})
     box = Box((0, 0, 0), shape)
     cells = [labels(build_scene(one), box)["cell"] > 0 for one in (still, moving)]
-    assert 0.02 < cells[0].mean() < 0.98
+    assert 0.5 < cells[0].mean() < 0.999
     np.testing.assert_array_equal(cells[0][0], cells[1][0])
     assert not np.array_equal(cells[0][1], cells[1][1])
 

@@ -94,7 +94,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model,
     """
     try:
         content = json.loads((folder / "model.json").read_text())
-        model = Model(**content | {"classes": tuple(content["classes"])})
+        lists = {name: tuple(content[name]) for name in ("classes", "voxel_size_nm")}
+        model = Model(**content | lists)
     except (OSError, json.JSONDecodeError, TypeError, KeyError) as error:
         raise DataError(f"{folder} holds no trained network: model.json is missing or damaged ({error})") from error
     tensors = load_checkpoint(folder / "weights.safetensors")

@@ -115,8 +115,10 @@ class Watch:
 
 NOISE = 0.002
 """Held-out Dice differences below this do not make an earlier network better than a later one."""
-PATIENCE = 2
+PATIENCE = 3
 """Judgements in a row with next to nothing predicted before a class counts as collapsed."""
+GRACE = 0.25
+"""Share of the training in which a class may be silent: many are at first."""
 CHECKPOINT_SECONDS = 20.0
 """Shortest time between two checkpoints."""
 
@@ -228,7 +230,7 @@ def _collapsed(state: State, scores: Mapping[str, Score], schedule: Schedule) ->
     """Return the classes of which next to nothing has been predicted for too long, and note the alarm."""
     found = []
     for name, score in scores.items():
-        dead = score.area_ratio < 0.02 and state.step >= 0.1 * schedule.updates
+        dead = score.area_ratio < 0.02 and state.step > GRACE * schedule.updates
         state.collapsed[name] = state.collapsed.get(name, 0) + 1 if dead else 0
         if state.collapsed[name] >= PATIENCE and state.step < schedule.updates:
             state.collapsed[name] = 0

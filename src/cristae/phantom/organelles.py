@@ -87,12 +87,12 @@ def make_nucleus(rng: np.random.Generator, room: Room, diameter: float) -> Blob 
 
 def make_nucleoli(rng: np.random.Generator, nucleus: Blob) -> list[Blob]:
     """Put one to six fenestrated nucleoli into a nucleus, clear of its clefts and of each other."""
-    wanted = int(rng.choice(np.arange(1, 7), p=[0.06, 0.12, 0.24, 0.26, 0.2, 0.12]))
+    wanted = int(rng.choice(np.arange(1, 7), p=[0.04, 0.08, 0.18, 0.28, 0.25, 0.17]))
     placed: list[Blob] = []
     for _ in range(wanted):
-        radius = rng.uniform(165.0, 240.0)
+        radius = rng.uniform(185.0, 250.0)
         for _ in range(40):
-            radius *= 0.985
+            radius *= 0.99
             spot = _nucleolus_centre(rng, nucleus, radius, placed)
             if spot is not None:
                 placed.append(_nucleolus(rng, spot, radius))
@@ -101,12 +101,12 @@ def make_nucleoli(rng: np.random.Generator, nucleus: Blob) -> list[Blob]:
 
 
 def _nucleolus_centre(rng: np.random.Generator, nucleus: Blob, radius: float, placed: list[Blob]) -> Floats | None:
-    inside = 1 - (1.3 * radius + 70.0) / nucleus.radius
+    inside = 1 - (1.15 * radius + 50.0) / nucleus.radius
     direction = rng.normal(size=3)
-    direction *= max(inside, 0.0) * rng.uniform() ** (1 / 3) / np.linalg.norm(direction)
+    direction *= np.array([0.7, 1.0, 1.0]) * max(inside, 0.0) * rng.uniform() ** (1 / 3) / np.linalg.norm(direction)
     spot: Floats = nucleus.centre + np.linalg.solve(nucleus.matrix, direction)
     for other in placed:
-        if np.linalg.norm(spot - other.centre) < 1.25 * (radius + other.radius) + 40.0:
+        if np.linalg.norm(spot - other.centre) < 1.15 * (radius + other.radius) + 30.0:
             return None
     for cut in nucleus.cuts:
         matrix = cut[3:].reshape(3, 3)
@@ -119,11 +119,11 @@ def _nucleolus_centre(rng: np.random.Generator, nucleus: Blob, radius: float, pl
 
 def _nucleolus(rng: np.random.Generator, centre: Floats, radius: float) -> Blob:
     cuts = no_cuts()
-    for n in range(int(rng.integers(2, N_CUTS + 1))):
+    for n in range(int(rng.integers(2, N_CUTS))):
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
         cuts[n, :3] = centre + direction * radius * rng.uniform(0.15, 0.65)
-        width = rng.uniform(26.0, 40.0)
+        width = rng.uniform(28.0, 42.0)
         cuts[n, 3:] = ellipsoid(rng, np.array([width * rng.uniform(1.0, 4.0), width, width])).ravel()
     axes = radius * rng.uniform(0.85, 1.15, 3)
     return Blob(centre, ellipsoid(rng, axes), bumps(rng, 0.05, 3.6), cuts, radius)

@@ -103,7 +103,7 @@ def _render_tile(labels: Mapping[str, LabelArray], tile: Box, settings: PhantomS
         _lines(labels.get("cell"), (codes, owners), key, settings.voxel_size),
         *(
             _soft_mask(labels.get(name), grown.shape, settings.voxel_size)
-            for name in ("nucleus", "mitochondrion", "endosome", "lysosome")
+            for name in ("nucleus", "nucleolus", "mitochondrion", "endosome", "lysosome")
         ),
     )
     positions = _positions(tile.grow(BEAM_HALO), settings)

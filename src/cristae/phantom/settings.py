@@ -47,7 +47,7 @@ class PhantomSettings(BaseModel):
     )
 
     noise: Amplitude = Field(
-        default=0.07, description="Standard deviation of the shot noise, as a fraction of full scale, 0 to 0.5."
+        default=0.055, description="Standard deviation of the shot noise, as a fraction of full scale, 0 to 0.5."
     )
     brightness_jump: Amplitude = Field(
         default=0.06, description="Size of the brightness jumps between slices, fraction of full scale, 0 to 0.5."

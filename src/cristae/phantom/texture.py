@@ -31,6 +31,7 @@ class Near(NamedTuple):
 
     plasma: NDArray[np.float32]
     nucleus: NDArray[np.float32]
+    nucleolus: NDArray[np.float32]
     mitochondrion: NDArray[np.float32]
     endosome: NDArray[np.float32]
     lysosome: NDArray[np.float32]
@@ -54,8 +55,8 @@ def line(value: float, middle: float, width: float) -> float:
 def cytoplasm(key: int, z: float, y: float, x: float, sharp: Sharp) -> float:
     """Return the grey of cytoplasm: ribosomes, sheets of ER in patches, small vesicles and lipid droplets."""
     patch = smooth_noise(key + 1, z / 520, y / 520, x / 520)
-    value = 0.61 + 0.09 * patch
-    value -= 0.13 * sharp.grain * ramp(0.15, 0.75, smooth_noise(key + 2, z / 21, y / 21, x / 21))
+    value = 0.612 + 0.075 * patch
+    value -= 0.18 * sharp.grain * ramp(0.15, 0.75, smooth_noise(key + 2, z / 21, y / 21, x / 21))
     sheets = smooth_noise(key + 3, z / 230, y / 180, x / 180) + 0.35 * smooth_noise(key + 4, z / 90, y / 80, x / 80)
     rough = ramp(-0.1, 0.35, smooth_noise(key + 5, z / 640, y / 640, x / 640))
     value -= 0.21 * rough * sharp.clumps * (line(abs(sheets), 0.16, 0.1) + line(abs(sheets), 0.5, 0.1))
@@ -97,7 +98,7 @@ def vesicle(key: int, z: float, y: float, x: float, value: float) -> float:
 @compiled
 def droplet(key: int, z: float, y: float, x: float, value: float) -> float:
     """Draw lipid droplets, evenly dark and without a rim, over a grey value."""
-    distance, radius = pocket(key, 460.0, (z, y, x), (0.4, 45.0, 95.0))
+    distance, radius = pocket(key, 460.0, (z, y, x), (0.32, 42.0, 84.0))
     if distance > 1.3 * radius:
         return value
     wobble = radius * (1 + 0.15 * smooth_noise(key, z / 70, y / 70, x / 70))
@@ -108,18 +109,21 @@ def droplet(key: int, z: float, y: float, x: float, value: float) -> float:
 
 @compiled
 def chromatin(key: int, z: float, y: float, x: float, edge: float) -> float:
-    """Return the grey of a nucleus: pale euchromatin, dark clumps, more of them under the envelope (`edge` near 1)."""
+    """Return the grey of a nucleus: pale euchromatin and dark clumps.
+
+    `edge` is near 1 under the envelope, where clumps gather, and below 0 around nucleoli, where there are none.
+    """
     clumps = 0.65 * smooth_noise(key + 21, z / 130, y / 130, x / 130)
     clumps += 0.5 * smooth_noise(key + 22, z / 48, y / 48, x / 48)
     dark = ramp(0.16, 0.4, clumps + 0.34 * edge)
-    value = 0.602 + 0.07 * smooth_noise(key + 23, z / 27, y / 27, x / 27)
-    return value - dark * (0.17 + 0.03 * smooth_noise(key + 24, z / 33, y / 33, x / 33))
+    value = 0.607 + 0.045 * smooth_noise(key + 23, z / 27, y / 27, x / 27)
+    return value - dark * (0.165 + 0.03 * smooth_noise(key + 24, z / 33, y / 33, x / 33))
 
 
 @compiled
 def nucleolus(key: int, z: float, y: float, x: float) -> float:
     """Return the grey of a nucleolus: dark, with coarse threads and fine granules."""
-    value = 0.37 + 0.05 * smooth_noise(key + 31, z / 85, y / 85, x / 85)
+    value = 0.345 + 0.05 * smooth_noise(key + 31, z / 85, y / 85, x / 85)
     return value + 0.13 * smooth_noise(key + 32, z / 26, y / 26, x / 26)
 
 
@@ -134,8 +138,8 @@ def mitochondrion(key: int, who: int, point: tuple[float, float, float], depth: 
     present = ramp(-0.45, 0.1, smooth_noise(key + 43, z / 95, y / 95, x / 95)) * ramp(0.72, 0.95, depth)
     value = 0.475 + 0.05 * (unit(key + 41, who, 0, 2) - 0.5)
     value += 0.05 * smooth_noise(key + 44, z / 26, y / 26, x / 26)
-    value -= 0.2 * cristae * present * ramp(0.1, 0.85, math.sin(phase))
-    value += 0.1 * line(depth, 0.8, 0.17)
+    value -= 0.23 * cristae * present * ramp(0.1, 0.85, math.sin(phase))
+    value += 0.12 * line(depth, 0.8, 0.17)
     return value
 
 
@@ -143,9 +147,9 @@ def mitochondrion(key: int, who: int, point: tuple[float, float, float], depth: 
 def lysosome(key: int, who: int, z: float, y: float, x: float) -> float:
     """Return the grey of lysosome `who`: dark and mottled, with black granules and pale inclusions."""
     coarse = smooth_noise(key + 51, z / 45, y / 45, x / 45)
-    value = 0.37 + 0.06 * (unit(key + 50, who, 0, 0) - 0.5) + 0.14 * smooth_noise(key + 52, z / 25, y / 25, x / 25)
-    value -= 0.15 * ramp(0.1, 0.4, coarse)
-    return value + 0.25 * ramp(0.1, 0.4, -coarse)
+    value = 0.4 + 0.06 * (unit(key + 50, who, 0, 0) - 0.5) + 0.14 * smooth_noise(key + 52, z / 25, y / 25, x / 25)
+    value -= 0.2 * ramp(0.12, 0.4, coarse)
+    return value + 0.27 * ramp(0.1, 0.4, -coarse)
 
 
 @compiled
@@ -165,12 +169,12 @@ def resin(key: int, z: float, y: float, x: float) -> float:
 
 @compiled
 def compartment(key: int, code: int, who: int, point: tuple[float, float, float], depth: float, sharp: Sharp) -> float:
-    """Return the grey of a compartment (code) of object `who` at a point in nm; `depth`: its class's softened mask."""
+    """Return the grey of a compartment (code) of object `who` at a point in nm; `depth`: see `paint`."""
     z, y, x = point
     if code == CYTOPLASM:
         return cytoplasm(key, z, y, x, sharp) + 0.03 * (2 * unit(key + 8, who, 0, 0) - 1)
     if code == NUCLEUS:
-        return chromatin(key, z, y, x, 4 * depth * (1 - depth))
+        return chromatin(key, z, y, x, depth)
     if code == NUCLEOLUS:
         return nucleolus(key, z, y, x)
     if code == MITOCHONDRION:
@@ -230,7 +234,9 @@ def paint(
                 code = codes[z, y, x]
                 mito, nucleus = near.mitochondrion[z, y, x], near.nucleus[z, y, x]
                 point = (zs[z], ys[y] + shifts[0, z], xs[x] + shifts[1, z])
-                depth = mito if code == MITOCHONDRION else nucleus
+                depth = mito
+                if code == NUCLEUS:
+                    depth = 4 * nucleus * (1 - nucleus) - 2.5 * near.nucleolus[z, y, x]
                 value = compartment(key, code, owners[z, y, x], point, depth, sharp)
                 vesicles = near.endosome[z, y, x], near.lysosome[z, y, x]
                 out[z, y, x] = membranes(value, near.plasma[z, y, x], nucleus, mito, vesicles)

@@ -181,7 +181,7 @@ def _learning_figure(found: Findings, writer: _Writer) -> Picture | None:
         if column in found.history and found.history[column].notna().any():
             alt += f"; held-out Dice of {name} reaches {found.history[column].max():.3f}"
     caption = (
-        "Above, the loss while training: a running median, and in grey single values where there are many. Below, where "
+        "Above, the loss while training: a running median, and in grey single values. Below, where "
         "measured, the Dice on parts of the labelled slices that training did not see. The dotted line marks the "
         "weights that were kept."
     )

@@ -1,0 +1,13 @@
+"""Benchmarks: one module per row, each with ``run(quick) -> Result``. See ``python -m benchmarks``."""
+
+ROWS = (
+    "demo",
+    "vnc_mitochondria",
+    "hela_mitochondria",
+    "flyem_boundary",
+    "predict_throughput",
+    "seams",
+    "predict_memory",
+    "help_latency",
+)
+"""Names of all rows, in the order of the table."""

@@ -1,0 +1,142 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cristae.errors import DataError
+from cristae.learn.augment import Augmentation
+from cristae.learn.checkpoint import Model, load_checkpoint, load_model, save_checkpoint, save_model
+from cristae.learn.fit import Schedule, Score, State, Watch, fit
+from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
+from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.nets.resunet import ResUNet
+
+CPU = torch.device("cpu")
+
+
+def _slice() -> LabelledSlice:
+    y, x = np.mgrid[:64, :64]
+    target = (((y - 30) ** 2 + (x - 30) ** 2) < 200).astype(np.float32)[None]
+    image = target + 0.2 * np.random.default_rng(0).standard_normal((1, 64, 64), np.float32)
+    return LabelledSlice(0, image.astype(np.float32), target, np.ones_like(target))
+
+
+def _parts(seed: int = 0, cross_entropy: float = 1.0) -> tuple[nn.Module, SupervisedStep, HeldOutJudge]:
+    torch.manual_seed(seed)
+    one = _slice()
+    sampler = PatchSampler([one], Sampling(32, 2, 0.5, 1, Augmentation()), seed)
+    return ResUNet(1, 1, 4), SupervisedStep(sampler, ["disc"], cross_entropy, CPU), HeldOutJudge([one], ["disc"], 16)
+
+
+class _Stop:
+    """Progress that presses Ctrl-C after some updates."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, done: int, total: int, **facts: float) -> None:
+        if done == self.at:
+            raise KeyboardInterrupt
+
+
+def _watch(at: int = -1, rescue: list[str] | None = None, alarms: list[str] | None = None) -> Watch:
+    return Watch(
+        _Stop(at), (alarms if alarms is not None else []).append, (rescue if rescue is not None else []).append
+    )
+
+
+def test_a_tiny_network_learns_one_slice_by_heart(tmp_path: Path) -> None:
+    network, step, judge = _parts()
+    schedule = Schedule(80, 5e-3, check_every=20, averaging=0.9)
+    best, state = fit(network, step, judge, schedule, tmp_path / "c.safetensors", _watch())
+    assert judge(best)["disc"].dice > 0.95
+    assert [row["step"] for row in state.history] == [20, 40, 60, 80]
+
+
+@pytest.mark.parametrize("at", [7, 20, 33])
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, at: int, averaging: float) -> None:
+    schedule = Schedule(40, 5e-3, check_every=10, averaging=averaging)
+    network, step, judge = _parts()
+    whole, whole_state = fit(network, step, judge, schedule, tmp_path / "whole", _watch())
+    network, step, judge = _parts()
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, step, judge, schedule, tmp_path / "cut", _watch(at))
+    network, step, judge = _parts(seed=0)
+    resumed, state = fit(network, step, judge, schedule, tmp_path / "cut", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    drop = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in state.history] == [
+        {k: v for k, v in row.items() if k not in drop} for row in whole_state.history
+    ]
+
+
+def test_the_best_network_is_kept_not_the_last(tmp_path: Path) -> None:
+    network, step, _ = _parts()
+    dices = iter([0.5, 0.9, 0.4, 0.3])
+    seen: list[Tensor] = []
+
+    def judge(one: nn.Module) -> Mapping[str, Score]:
+        seen.append(next(one.parameters()).detach().clone())
+        return {"disc": Score(next(dices), 1.0)}
+
+    best, state = fit(network, step, judge, Schedule(40, 1e-2, check_every=10), tmp_path / "c", _watch())
+    assert state.best_step == 20
+    assert torch.equal(next(best.parameters()), seen[1])
+    assert not torch.equal(next(best.parameters()), seen[3])
+
+
+def test_a_collapsed_class_raises_an_alarm_and_recovers(tmp_path: Path) -> None:
+    network, step, judge = _parts(cross_entropy=0.0)
+    with torch.no_grad():  # a head that says "background" so loudly that no gradient comes back
+        network.head.bias.fill_(-60.0)  # type: ignore[union-attr, operator]
+        network.head.weight.zero_()  # type: ignore[union-attr, operator]
+    rescued: list[str] = []
+    alarms: list[str] = []
+    schedule = Schedule(200, 5e-3, check_every=10, averaging=0.5)
+    best, state = fit(network, step, judge, schedule, tmp_path / "c", _watch(rescue=rescued, alarms=alarms))
+    assert rescued == ["disc"] and "collapsed" in alarms[0]
+    assert judge(best)["disc"].dice > 0.9
+    assert [alarm["class"] for alarm in state.alarms] == ["disc"]
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    schedule = Schedule(200, 1e-3)
+    rates = [schedule.rate(i) for i in range(200)]
+    assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-3) and rates[-1] < 1e-6
+    assert Schedule(10, 1e-4, decay="constant").rate(9) == 1e-4
+
+
+def test_models_round_trip_and_refuse_what_does_not_fit(tmp_path: Path) -> None:
+    network = ResUNet(3, 2, 4).eval()
+    model = Model("resunet", 4, ("a", "b"), 2, 1, (8.0, 8.0, 8.0))
+    save_model(tmp_path, model, network)
+    found, loaded = load_model(tmp_path)
+    image = torch.rand(1, 3, 32, 32)
+    assert found == model and torch.equal(loaded(image), network(image))
+    text = (tmp_path / "model.json").read_text()
+    (tmp_path / "model.json").write_text(text.replace('"b"', '"b", "c"'))
+    with pytest.raises(DataError, match="do not fit"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_text(text)
+    content = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="damaged"):
+        load_model(tmp_path)
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(DataError, match="missing"):
+        load_model(tmp_path)
+
+
+def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, {"a": torch.ones(3)}, vars(State()))
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(path, {"a": torch.zeros(3)}, {})
+    kept = load_checkpoint(path)
+    assert kept is not None and torch.equal(kept.values["a"], torch.ones(3))

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion
+
+from cristae.learn.augment import Augmentation, augment
+from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, hold_out
+
+
+def _slice(z: int = 0, size: int = 64, n_classes: int = 1) -> LabelledSlice:
+    rng = np.random.default_rng(z)
+    target = (rng.random((n_classes, size, size)) > 0.5).astype(np.float32)
+    image = target[:1] + 0.1 * rng.standard_normal((1, size, size), np.float32)
+    return LabelledSlice(z, image, target, np.ones_like(target))
+
+
+ALL = Augmentation(rotation_deg=45, scale=0.2, contrast=0.2, brightness=0.2, gamma=0.2, noise=0.1, blur=1)
+
+
+@given(
+    tile=st.sampled_from([16, 32, 96]),
+    y=st.floats(0, 64),
+    x=st.floats(0, 64),
+    seed=st.integers(0, 1000),
+    free=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_image_target_and_weight_move_together(tile: int, y: float, x: float, seed: int, free: bool) -> None:
+    one = _slice()
+    how = Augmentation(rotation_deg=30 if free else 0)
+    # The image shows the target itself, so after any cut it must still show the cut target where that is known.
+    parts = augment(one.target, one.target, one.weight, np.array([y, x]), tile, how, np.random.default_rng(seed))
+    assert all(part.shape == (1, tile, tile) and part.dtype == np.float32 for part in parts)
+    image, target, weight = parts
+    assert set(np.unique(weight)) <= {0.0, 1.0}
+    inner = _shrunk(weight[0] > 0)
+    np.testing.assert_allclose(image[0][inner], target[0][inner], atol=1e-5)
+
+
+def _shrunk(mask: np.ndarray) -> np.ndarray:
+    return binary_erosion(mask, iterations=2)
+
+
+def test_a_patch_is_a_function_of_seed_and_number() -> None:
+    slices = [_slice(z) for z in range(3)]
+    sampling = Sampling(32, 3, 0.5, 1, ALL)
+    first, again, other = (PatchSampler(slices, sampling, seed) for seed in (1, 1, 2))
+    again.batch(0)  # what was drawn before must not matter
+    for a, b in zip(first.batch(7), again.batch(7), strict=True):
+        assert (a == b).all()
+    assert not (first.batch(7)[0] == other.batch(7)[0]).all()
+
+
+def test_rare_classes_are_shown_and_common_ones_left_to_chance() -> None:
+    one = _slice(size=512)
+    target = np.zeros_like(one.target)
+    target[0, 300:306, 200:206] = 1
+    rare = LabelledSlice(0, one.image, target, one.weight)
+    still = Augmentation(flips=False, quarter_turns=False)
+    shown = [PatchSampler([rare], Sampling(64, 5, 0.8, 20, still), 0).batch(i)[1].sum((1, 2, 3)) for i in range(20)]
+    assert np.mean(np.array(shown)[:, :4] >= 20) > 0.9  # 4 of 5 tiles, as Machireddy et al. did
+    by_chance = [PatchSampler([rare], Sampling(64, 5, 0, 20, still), 0).batch(i)[1].sum((1, 2, 3)) for i in range(20)]
+    assert np.mean(np.array(by_chance) > 0) < 0.2
+
+
+def test_ignored_pixels_never_draw_the_sampler() -> None:
+    one = _slice(size=256)
+    target = np.zeros_like(one.target)
+    target[0, :4, :4] = 1
+    target[0, 100:104, 100:104] = 1
+    weight = np.ones_like(target)
+    weight[0, :50, :50] = 0
+    sampler = PatchSampler([LabelledSlice(0, one.image, target, weight)], Sampling(32, 2, 1, 1, ALL), 0)
+    ((_, pixels),) = sampler._pixels[0]
+    assert pixels.min() >= 100
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0625, 0.25])
+def test_the_held_out_part_is_never_learnt_from(share: float) -> None:
+    slices = [_slice(z, n_classes=2) for z in range(3)]
+    learn, judged = hold_out(slices, 0, share)
+    if share == 0:
+        assert judged == []
+        return
+    for whole, kept, part in zip(slices, learn, judged, strict=True):
+        assert part.image.shape[1] * part.image.shape[2] == pytest.approx(share * 64 * 64, rel=0.1)
+        assert kept.weight.sum() + part.weight.sum() == whole.weight.sum()
+
+
+def test_channels_are_neighbours_mirrored_at_the_ends() -> None:
+    view = View(1, 2, np.zeros(5), np.ones(5))
+    assert view.channels(0, 5) == [2, 1, 0, 1, 2]
+    assert view.channels(4, 5) == [2, 3, 4, 3, 2]
+    assert view.channels(0, 1) == [0] * 5
+    assert view.channels(0, 2) == [0, 1, 0, 1, 0]
+
+
+def test_missing_slices_are_stood_in_for() -> None:
+    view = View(1, 1, np.zeros(6), np.ones(6), missing=(2, 3))
+    assert view.channels(2, 6) == [1, 1, 4]
+    assert view.reach == 3
