@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import ROWS
 from benchmarks.result import machine, peak_memory_mb
+from cristae.allocation import wait_asleep
 
 RESULTS = Path(__file__).parent / "results"
 TABLE = Path(__file__).parent / "RESULTS.md"
@@ -21,6 +22,7 @@ TABLE = Path(__file__).parent / "RESULTS.md"
 
 def main() -> int:
     """Parse the command line and do what it says."""
+    wait_asleep()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=ROWS, help="row to run; without one the rows are listed")
     parser.add_argument("--quick", action="store_true", help="a small version that shows that the row works")

@@ -63,7 +63,13 @@ def command_page() -> str:
     """Return the page of the command line: the help text of every command."""
     parts = [f"# Command line\n\n{NOTE}\n\nWhat `cristae COMMAND --help` prints, for all commands."]
     for names, command in _commands(("cristae",), cli):
-        context = click.Context(command, info_name=" ".join(names), max_content_width=WIDTH, terminal_width=WIDTH)
+        context = click.Context(
+            command,
+            info_name=" ".join(names),
+            terminal_width=WIDTH,
+            max_content_width=WIDTH,
+            help_option_names=cli.context_settings.get("help_option_names"),
+        )
         parts.append(f"## {' '.join(names)}\n\n```text\n{command.get_help(context)}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -114,7 +120,8 @@ def _describe(name: str, one: Any) -> str:
 
 
 def _signature(name: str, one: Any) -> str:
-    text = f"{name}{str(inspect.signature(one)).replace(chr(39), '')}".removesuffix(" -> None")
+    text = f"{name}{inspect.signature(one)}".replace("'", "").removesuffix(" -> None")
+    text = re.sub(r"<function (\w+) at \w+>", r"\1", text)
     if len(text) <= WIDTH:
         return text
     inside, _, after = text.partition("(")[2].rpartition(")")

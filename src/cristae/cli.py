@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cristae.allocation import wait_asleep
 from cristae.errors import CristaeError, UsageError
 
 if TYPE_CHECKING:
@@ -143,9 +144,8 @@ def import_image(stage: Stage, project: Path, source: Path, allow_missing: bool)
     """Bring in the micrograph: a folder of slices, a TIFF stack, or OME-Zarr."""
     from cristae import api  # noqa: PLC0415
 
-    volume = api.import_image(
-        project, source, options=stage.options, **stage.settings("import") | {"allow_missing": allow_missing}
-    )
+    given = {"allow_missing": True} if allow_missing else {}
+    volume = api.import_image(project, source, options=stage.options, **given | stage.settings("import"))
     facts = {"shape": volume.shape, "voxel_size_nm": volume.grid.voxel_size, "dtype": str(volume.dtype)}
     stage.show(facts, f"imported {' × '.join(map(str, volume.shape))} voxels (z, y, x) into {project}")
 
@@ -173,7 +173,7 @@ def _label_command(verb: str, purpose: str) -> None:
         rules["slices"] = parse_slices(rules["slices"])
         rules["classes"] = dict(parse_class(text) for text in classes)
         function = api.import_labels if verb == "labels" else api.import_truth
-        found = function(project, source, options=stage.options, **rules)
+        found = function(project, source, options=stage.options, **rules | stage.settings("import"))
         facts = {name: list(found.labelled_slices(name)) for name in found.classes}
         lines = [f"{name}: {len(slices)} slices in {found.path.name}" for name, slices in facts.items()]
         stage.show(facts, "\n".join(lines))
@@ -254,6 +254,7 @@ def report(stage: Stage, project: Path) -> None:
     """Write report/index.html from what is in the project folder."""
     from cristae import api  # noqa: PLC0415
 
+    stage.settings("report")
     page = api.write_report(project, options=stage.options)
     stage.show({"report": page}, f"report: {page}")
 
@@ -297,7 +298,8 @@ def export(stage: Stage, project: Path, layer: str, destination: Path, mask_valu
     """
     from cristae import api  # noqa: PLC0415
 
-    path = api.export(project, layer, destination, options=stage.options, mask_value=mask_value)
+    settings = {"mask_value": mask_value} | stage.settings("export")
+    path = api.export(project, layer, destination, options=stage.options, **settings)
     stage.show({"path": path}, f"{layer}: {path}")
 
 
@@ -355,6 +357,7 @@ def _say(message: str) -> None:
 
 def main() -> None:
     """Run the command and turn what went wrong into a sentence and an exit code."""
+    wait_asleep()
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 import tomllib
@@ -259,9 +260,15 @@ class Project:
         return sorted(found, key=lambda run: (float(run.manifest.get("started", 0)), run.id))
 
     def latest(self, stage: str) -> Run | None:
-        """Return the run of `stage` that finished last, if any did."""
+        """Return the run of `stage` that finished, or was asked for again, last; if any did."""
         finished = [run for run in self.runs(stage) if run.finished]
-        return max(finished, key=lambda run: float(run.manifest["ended"]), default=None)
+        return max(finished, key=lambda run: _last_wanted(run.manifest), default=None)
+
+    def ask_again(self, run: Run) -> None:
+        """Make a finished run the latest of its stage: later stages rest on it, not on one made in between."""
+        if self.latest(run.stage) != run:
+            with self.lock():
+                run.update(asked_again=time.time())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -302,8 +309,10 @@ class Project:
     def record(self, run: Run, settings: BaseModel, inputs: Mapping[str, str]) -> Iterator[Run]:
         """Run a stage inside this: settings and manifest are written, then time, memory and how it ended.
 
-        An interrupted or failed run keeps what it has, to be resumed under the same id.
+        An interrupted or failed run keeps what it has, to be resumed under the same id. One that is refused before it
+        has written anything leaves nothing.
         """
+        new = not run.path.exists()
         with writable(self.path):
             run.path.mkdir(parents=True, exist_ok=True)
             complete = _without_none(settings.model_dump(mode="json"))
@@ -325,6 +334,10 @@ class Project:
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"
+            raise
+        except (DataError, UsageError):
+            if new and _holds_no_output(run.path):
+                shutil.rmtree(run.path, ignore_errors=True)
             raise
         finally:
             with contextlib.suppress(OSError):
@@ -352,6 +365,14 @@ class Project:
     def _save(self, content: ProjectFile) -> None:
         with writable(self.path):
             write_atomically(self._file, tomli_w.dumps(_without_none(content.model_dump(mode="json"))))
+
+
+def _last_wanted(manifest: Mapping[str, Any]) -> float:
+    return max(float(manifest["ended"]), float(manifest.get("asked_again", 0)))
+
+
+def _holds_no_output(path: Path) -> bool:
+    return {file.name for file in path.rglob("*") if not file.is_dir()} <= {"settings.toml", "manifest.json"}
 
 
 def environment() -> dict[str, Any]:

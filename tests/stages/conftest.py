@@ -72,7 +72,13 @@ def make_small(tmp_path) -> Callable[..., Project]:
     return lambda name, **rules: make_project(tmp_path / name, **rules)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Project]:
+    """Make a project at any path: ``build(path, shape=..., labelled=...)``."""
+    return make_project
+
+
+@pytest.fixture(scope="session")
 def tiny() -> dict[str, object]:
     """Settings of a training of about half a second."""
     return dict(TINY)

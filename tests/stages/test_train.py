@@ -241,16 +241,16 @@ def test_wrong_settings_are_named_and_nothing_is_written(small_project, tiny, me
 
 
 def test_a_class_without_labels_is_named_and_nothing_is_written(small_project, tiny):
-    with pytest.raises(DataError, match="no labels of cilium yet.*cristae import labels"):
+    with pytest.raises(DataError, match=r"no labels of cilium yet.*cristae import labels"):
         cristae.train(small_project, **tiny, classes=("disc", "cilium"))
     small_project.annotations.write_slice("cilium", 3, np.zeros((64, 64), np.uint8))
-    with pytest.raises(DataError, match="'cilium' has no labelled pixel.*leave it out"):
+    with pytest.raises(DataError, match=r"'cilium' has no labelled pixel.*leave it out"):
         cristae.train(small_project, **tiny, classes=("disc", "cilium"))
     assert not list(small_project.path.glob("runs/*"))
 
 
 def test_a_project_without_labels_says_how_to_get_some(make_small, tiny):
-    with pytest.raises(DataError, match="no labels of any class.*cristae import labels"):
+    with pytest.raises(DataError, match=r"no labels of any class.*cristae import labels"):
         cristae.train(make_small("bare", labelled=()), **tiny)
 
 

@@ -20,6 +20,8 @@ from cristae.learn.augment import Augmentation, augment
 from cristae.learn.scale import normalise, reduce_slices
 from cristae.volume import Volume
 
+JUDGED_MARGIN = 64
+"""Pixels around a held-out rectangle that the network is shown as context but not judged by."""
 RARE_COVERAGE = 0.02
 """A class that covers less of the labelled area than this is rare."""
 
@@ -133,7 +135,8 @@ def hold_out(
     """Split every labelled slice in a part to learn from and a rectangle to judge by.
 
     The rectangle covers `share` of the slice; of eight random ones that is taken in which the classes stand most like
-    in the whole slice. It is ignored in the first list, and alone in the second. A share of 0 holds out nothing.
+    in the whole slice. It is ignored in the first list, and all that counts in the second, where `JUDGED_MARGIN` pixels
+    of surroundings are kept as context with weight 0. A share of 0 holds out nothing.
     """
     if share <= 0:
         return list(slices), []
@@ -150,8 +153,9 @@ def hold_out(
         inside = np.zeros((height, width), np.float32)
         inside[box] = 1
         learn.append(LabelledSlice(one.z, one.image, one.target, one.weight * (1 - inside)))
-        part = (slice(None), *box)
-        judge.append(LabelledSlice(one.z, one.image[part], one.target[part], one.weight[part]))
+        wide = (slice(max(0, side.start - JUDGED_MARGIN), side.stop + JUDGED_MARGIN) for side in box)
+        part = (slice(None), *wide)
+        judge.append(LabelledSlice(one.z, one.image[part], one.target[part], (one.weight * inside)[part]))
     return learn, judge
 
 

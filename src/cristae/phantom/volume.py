@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cristae.blockwise import Execution, map_blocks
-from cristae.geometry import Block, Box
+from cristae.geometry import Block
 from cristae.io.ome_zarr import SHARD
 from cristae.phantom import RENDER_HALO, Scene, labels, render
 from cristae.phantom.settings import PhantomSettings
 from cristae.volume import Volume
+
+BLOCK = (3 * SHARD[0], *SHARD[1:])
+"""Deep blocks, for a picture needs labels some slices beyond its own; about 2 GB of memory."""
 
 
 def write_phantom(
@@ -34,7 +37,7 @@ def write_phantom(
         PhantomBlock(scene, list(layers)),
         [],
         [image, *layers.values()],
-        block_shape=SHARD,
+        block_shape=BLOCK,
         execution=execution,
     )
 
@@ -48,7 +51,7 @@ class PhantomBlock:
 
     def __call__(self, block: Block) -> list[np.ndarray]:
         """Return the uint8 image and one uint32 array per name, each of shape ``block.write.shape``."""
-        box = block.write.grow(RENDER_HALO).clip(Box.of_shape(self.settings.shape))
+        box = block.write.grow(RENDER_HALO)  # the tissue goes on beyond the volume
         found = labels(self.scene, box)
         inner = block.write.within(box).slices
         picture = render(found, box, self.settings)[inner]

@@ -35,12 +35,14 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     """
     options = options or Options()
     classes = classes_to_learn(project, settings)
-    slices = sorted({z for name in classes for z in project.annotations.labelled_slices(name)})
+    painted = {z for name in classes for z in project.annotations.labelled_slices(name)}
+    slices = sorted((painted & set(settings.slices or painted)) - set(settings.exclude_slices))
     if len(slices) < 2:
         raise DataError(f"leaving one out takes at least two labelled slices; there are {len(slices)}")
     inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
     run = project.run("crossvalidate", settings, inputs)
     if run.finished and not options.force:
+        project.ask_again(run)
         options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     keep_freed_memory()

@@ -148,6 +148,7 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     }
     run = project.run("evaluate", settings, inputs)
     if run.finished and not options.force:
+        project.ask_again(run)
         options.notify(f"evaluate: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     masks = {name: _open_mask(predicted, name, project.truth) for name in classes}

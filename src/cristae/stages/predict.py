@@ -67,6 +67,11 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
     inputs = {"image": str(project.image_facts["digest"]), "train": trained.id}
     run = project.run("predict", settings, inputs)
     if run.finished and not options.force:
+        if project.latest("predict") != run:
+            with project.lock():
+                for name in run.manifest["classes"]:
+                    _publish(run.path / f"{name}.ome.zarr" / "labels" / name, project.image_path / "labels" / name)
+            project.ask_again(run)
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     choose_device(settings.device)
@@ -204,11 +209,16 @@ def _layer(path: Path, grid: Grid, kind: Kind) -> Volume:
 
 
 def _finish(path: Path, published: Path) -> None:
-    """Build the pyramids, drop the unsmoothed probabilities, and show the mask beside the image."""
+    """Build the pyramids, show the mask beside the image, and drop the unsmoothed probabilities."""
     build_pyramid(path)
     mask = path / "labels" / published.name
     build_pyramid(mask)
+    _publish(mask, published)
     shutil.rmtree(path.with_name(f".{published.name}.raw.ome.zarr"), ignore_errors=True)
+
+
+def _publish(mask: Path, published: Path) -> None:
+    """Show a mask beside the image."""
     partial = published.with_name(f".{published.name}.partial")
     for old in (partial, published):
         shutil.rmtree(old, ignore_errors=True)

@@ -136,6 +136,7 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
     run = project.run("train", settings, inputs)
     if run.finished and not options.force:
+        project.ask_again(run)
         options.notify(f"train: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     keep_freed_memory()

@@ -1,0 +1,257 @@
+r"""The documentation is true: its code runs, its links lead somewhere, its reference is what the code says.
+
+Every fenced ``bash`` and ``python`` block of README.md and docs/ is executed, page by page and from top to bottom, in
+one fresh folder per page, unless a comment right above it gives a reason not to::
+
+    <!-- notest: downloads 2 GB -->
+
+The README runs as it would in a terminal. On the other pages lines that call ``cristae`` run in this process, which
+saves the seconds that each start of the command takes.
+
+What readers need not see (files that stand for their own data, settings that keep a training short) is in comments::
+
+    <!-- setup
+    cp -r "$PHANTOM/slices" slices
+    -->
+
+``$PHANTOM`` holds a small phantom as TIFFs: see the fixture `files`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import pytest
+import tifffile
+
+import cristae
+from cristae.cli import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+SHAPE = (24, 192, 192)
+PAINTED = (2, 12, 21)
+
+_BLOCK = re.compile(
+    r"^(?:<!-- notest: (?P<reason>[^\n]+) -->\n)?"
+    r"(?P<indent>[ ]*)```(?P<language>\w+)[^\n`]*\n(?P<code>.*?)^(?P=indent)```[ ]*$"
+    r"|^<!-- setup\n(?P<setup>.*?)^-->$",
+    re.MULTILINE | re.DOTALL,
+)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_FORBIDDEN = ("/work/", "/tmp/bash_jobs", "/home/", "session", "pypi.org", "files.pythonhosted")
+
+
+class Block(NamedTuple):
+    """A piece of code in a page: where, in which language, and why it is not run (empty: it is)."""
+
+    line: int
+    language: str
+    code: str
+    reason: str
+    hidden: bool = False
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text, found = page.read_text(encoding="utf-8"), []
+    for match in _BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        if match["setup"] is not None:
+            found.append(Block(line, "bash", match["setup"], "", hidden=True))
+            continue
+        if match["language"] not in ("bash", "python", "sh", "shell", "console"):
+            continue
+        code = re.sub(f"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
+        found.append(Block(line, match["language"], code, match["reason"] or ""))
+    return found
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> Path:
+    """A small volume as people have theirs: slices, and labels in all the forms that the pages mention."""
+    folder = tmp_path_factory.mktemp("phantom")
+    phantom = cristae.make_phantom(folder / "project", shape=SHAPE, n_labelled=3)
+    cristae.export(phantom, "image", folder / "slices")
+    layers = {name: phantom.truth.layer(name).read(phantom.truth.grid.box) for name in ("nucleus", "mitochondrion")}
+    nuclei, mitochondria = layers["nucleus"], layers["mitochondrion"]
+    several = np.where(mitochondria == 1, 2, nuclei).astype(np.uint8)
+    unseen = np.full(SHAPE, 255, np.uint8)
+    unseen[list(PAINTED)] = nuclei[list(PAINTED)]
+    stacks = {
+        "nuclei-all": nuclei * 255,
+        "nuclei-three": nuclei[list(PAINTED)] * 255,
+        "nuclei-unseen": unseen,
+        "several": several,
+    }
+    for name, values in stacks.items():
+        tifffile.imwrite(folder / f"{name}.tif", values, photometric="minisblack")
+    for name, values in (("nuclei", nuclei * 255), ("several", several), ("mitochondria", mitochondria * 255)):
+        (folder / name).mkdir()
+        for z in PAINTED:
+            tifffile.imwrite(folder / name / f"{name}_{z:04}.tif", values[z], photometric="minisblack")
+    return folder
+
+
+@pytest.fixture
+def surroundings(files, tmp_path, monkeypatch) -> dict[str, str]:
+    """A fresh folder to be in, a home folder with nothing in it, and ``cristae`` on the path."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PHANTOM", str(files))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return dict(os.environ)
+
+
+def shell(code: str, environment: dict[str, str], where: str) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{where} ended with {done.returncode}\n{code}\n{done.stdout}\n{done.stderr}"
+
+
+def run_line(line: str, environment: dict[str, str], where: str) -> None:
+    """Run one line of a page: ``cristae`` in this process, all else in a shell."""
+    words = shlex.split(line, comments=True)
+    fails = words[:1] == ["!"]
+    if words[fails : fails + 1] != ["cristae"]:
+        shell(line, environment, where)
+        return
+    try:
+        cli.main(words[fails + 1 :], prog_name="cristae", standalone_mode=False)
+    except (cristae.CristaeError, click.ClickException):
+        if not fails:
+            raise
+    else:
+        assert not fails, f"{where}: {line!r} was to fail, and did not"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(not b.reason for b in blocks_of(page))], ids=name_of)
+def test_the_code_of_a_page_runs(page, surroundings):
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks_of(page):
+        where = f"{name_of(page)}:{block.line}"
+        if block.reason:
+            continue
+        if block.language == "bash" and page.name == "README.md":
+            shell(block.code, surroundings, where)
+        elif block.language == "bash":
+            for line in block.code.splitlines():
+                run_line(line, surroundings, where)
+        else:
+            padding = "\n" * block.line  # so that a traceback names the line of the page
+            exec(compile(padding + block.code, where, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_blocks_are_bash_or_python_and_closed(page):
+    text = page.read_text(encoding="utf-8")
+    assert {block.language for block in blocks_of(page)} <= {"bash", "python"}
+    fenced = re.findall(r"^ *```(?:bash|python|sh|shell|console)", text, re.MULTILINE)
+    assert len(fenced) == sum(1 for block in blocks_of(page) if not block.hidden), "a block would not be run"
+    assert len(re.findall(r"^ *```", text, re.MULTILINE)) % 2 == 0, "a fence is not closed"
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower())).strip("-") for title in titles}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in _LINK.findall(text):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)} links to {link}, which does not exist"
+        assert target.is_relative_to(ROOT), f"{name_of(page)} links to {link}, outside the repository"
+        if anchor:
+            assert anchor in anchors(target), f"{name_of(page)} links to {link}; there is no such heading"
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_pages_name_no_machine(page):
+    text = page.read_text(encoding="utf-8").lower()
+    assert [word for word in _FORBIDDEN if word in text] == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_make_targets_exist(page):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named
+    missing = {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)}
+    assert not missing
+
+
+def test_reference_is_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [name_of(path) for path, text in generate.pages().items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, f"{', '.join(stale)} out of date; write anew with: python docs/generate.py"
+
+
+def test_every_page_is_in_the_menu():
+    menu = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert menu == {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
+
+
+def test_site_builds(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "index.html").is_file()
+
+
+def test_python_example_runs(surroundings, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["own_volume.py", "example"])
+    runpy.run_path(str(ROOT / "examples" / "own_volume.py"), run_name="__main__")
+    assert "evaluate       done" in capsys.readouterr().out
+    assert tifffile.imread("example/nucleus.tif").shape == SHAPE
+    shutil.rmtree("example")
+
+
+@pytest.mark.slow
+def test_shell_example_runs(surroundings):
+    shell(f"bash {ROOT / 'examples' / 'command_line.sh'} example", surroundings, "command_line.sh")
+    assert len(list(Path("example/masks").glob("*.tif"))) == SHAPE[0]
