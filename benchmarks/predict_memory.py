@@ -18,7 +18,7 @@ from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, write_facts
 
 _CODE = """
 import json, sys, cristae
-from cristae.project import peak_memory_mb
+from cristae.environment import peak_memory_mb
 cristae.predict(sys.argv[1])
 print(json.dumps(peak_memory_mb()))
 """

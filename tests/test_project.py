@@ -11,7 +11,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.errors import DataError, ResourceError, UsageError
-from cristae.project import Project, resolve_settings, writable, write_atomically
+from cristae.files import writable, write_atomically
+from cristae.project import Project
+from cristae.settings import resolve_settings
 
 SIZE = (45.0, 4.6, 4.6)
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from cristae.annotations import Annotations
 from cristae.geometry import Nanometres
-from cristae.project import Project, Run, resolve_settings
+from cristae.project import Project, Run
+from cristae.settings import resolve_settings
 from cristae.stages import importing
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.evaluate import EvaluateSettings

@@ -19,32 +19,31 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import psutil
 import tomli_w
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cristae.annotations import Annotations, check_class_name
-from cristae.errors import CristaeError, DataError, ResourceError, UsageError
+from cristae.environment import environment, peak_memory_mb
+from cristae.errors import DataError, ResourceError, UsageError
+from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import open_volume, read_facts
+from cristae.settings import explain
 from cristae.volume import Volume
 
 FORMAT = 1
 """Version of the project folder; a project with a larger number was made by a newer cristae."""
 
-Settings = TypeVar("Settings", bound=BaseModel)
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 
@@ -133,7 +132,7 @@ class Project:
         try:
             content = ProjectFile(voxel_size_nm=voxel_size, classes=classes)
         except ValidationError as error:
-            raise UsageError(_explain(error)) from error
+            raise UsageError(explain(error)) from error
         with writable(project.path):
             project.path.mkdir(parents=True, exist_ok=True)
             project._save(content)
@@ -171,7 +170,7 @@ class Project:
         try:
             return ProjectFile.model_validate(content)
         except ValidationError as error:
-            raise DataError(f"{self._file}: {_explain(error)}") from error
+            raise DataError(f"{self._file}: {explain(error)}") from error
 
     @property
     def name(self) -> str:
@@ -375,87 +374,6 @@ def _holds_no_output(path: Path) -> bool:
     return {file.name for file in path.rglob("*") if not file.is_dir()} <= {"settings.toml", "manifest.json"}
 
 
-def environment() -> dict[str, Any]:
-    """Return versions and hardware as a manifest keeps them; no user or host names."""
-    memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
-    packages = ("cristae", "torch", "numpy", "zarr", "scikit-image", "opencv-python-headless")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": memory_gb,
-        "versions": {name: version(name) for name in packages},
-    }
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far in MB (NaN where the system does not tell)."""
-    try:
-        import resource  # noqa: PLC0415  not on Windows
-    except ImportError:
-        return float(getattr(psutil.Process().memory_info(), "peak_wset", float("nan"))) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if platform.system() == "Darwin" else 2**10), 1)
-
-
-@contextlib.contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a read-only folder into a sentence with the next step."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, PermissionError | NotADirectoryError) or error.errno in (30,):  # EROFS
-            raise ResourceError(
-                f"cannot write in {path}: {error.strerror}; check its permissions, or put the project elsewhere"
-            ) from error
-        if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
-            raise ResourceError(
-                f"the disk of {path} is full ({error.strerror}); what is finished is kept: free some space and run "
-                "the same command again"
-            ) from error
-        raise
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader or a crash sees either the old content or the new, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def resolve_settings(kind: type[Settings], *layers: Mapping[str, Any]) -> Settings:
-    """Return settings of a stage from layers of changes to its defaults, later layers winning.
-
-    Raises
-    ------
-    UsageError
-        If a name is unknown or a value out of bounds.
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged.update(layer)
-    try:
-        return kind.model_validate(merged)
-    except ValidationError as error:
-        known = ", ".join(kind.model_fields)
-        raise UsageError(f"{kind.__name__}: {_explain(error)}. Settings are: {known}") from error
-
-
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}, got {problem['input']!r}"
-        for problem in error.errors()
-    )
-
-
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """TOML has no null: a setting that is None is simply absent, and absent means None."""
     return {
@@ -463,14 +381,3 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if value is not None
     }
-
-
-__all__ = [
-    "CristaeError",
-    "Project",
-    "ProjectFile",
-    "Run",
-    "environment",
-    "resolve_settings",
-    "write_atomically",
-]

@@ -15,7 +15,8 @@ from cristae.blockwise import Journal
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, n_levels, open_volume
-from cristae.project import Project, resolve_settings
+from cristae.project import Project
+from cristae.settings import resolve_settings
 from cristae.stages import importing
 from cristae.stages.importing import (
     ImportImageSettings,

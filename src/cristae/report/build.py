@@ -22,9 +22,10 @@ import numpy as np
 
 from cristae.annotations import IGNORE
 from cristae.errors import DataError
+from cristae.files import writable, write_atomically
 from cristae.geometry import Box
 from cristae.io.ome_zarr import open_volume
-from cristae.project import Project, Run, writable, write_atomically
+from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.annotations import Annotations
 from cristae.errors import DataError, UsageError
+from cristae.files import write_atomically
 from cristae.geometry import Box
 from cristae.io.ome_zarr import CHUNK, open_volume
 from cristae.metrics.voxel import (
@@ -42,7 +43,8 @@ from cristae.metrics.voxel import (
     tolerant_counts,
     total,
 )
-from cristae.project import Project, Run, resolve_settings, write_atomically
+from cristae.project import Project, Run
+from cristae.settings import resolve_settings
 from cristae.stages.options import Options
 from cristae.volume import Volume
 

@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.errors import UsageError
+from cristae.files import writable
 from cristae.io.ome_zarr import list_labels, open_volume
 from cristae.io.tiff import write_folder, write_stack
-from cristae.project import Project, writable
+from cristae.project import Project
 from cristae.stages.options import Options
 from cristae.volume import ArrayLike, Volume
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cristae.annotations import Annotations, check_class_name
 from cristae.blockwise import Execution, Journal, Progress, map_blocks
 from cristae.errors import DataError, UsageError
+from cristae.files import writable, write_atomically
 from cristae.geometry import Block, Voxels, blocks
 from cristae.io.images import ImageSource, open_images
 from cristae.io.labels import LabelRules, LabelSource, open_labels
@@ -36,7 +37,7 @@ from cristae.io.ome_zarr import (
     shard_shape,
     write_facts,
 )
-from cristae.project import Project, writable, write_atomically
+from cristae.project import Project
 from cristae.stages.options import Options
 from cristae.volume import Volume
 

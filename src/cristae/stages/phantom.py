@@ -9,6 +9,7 @@ import numpy as np
 
 from cristae.blockwise import Execution, Journal
 from cristae.errors import UsageError
+from cristae.files import writable
 from cristae.geometry import Box, Grid
 from cristae.io.ome_zarr import (
     build_pyramid,
@@ -20,7 +21,7 @@ from cristae.io.ome_zarr import (
 )
 from cristae.phantom import CLASSES, PhantomSettings, build_scene
 from cristae.phantom.volume import write_phantom
-from cristae.project import Project, writable
+from cristae.project import Project
 from cristae.stages.importing import survey
 from cristae.stages.options import Options
 from cristae.volume import Volume

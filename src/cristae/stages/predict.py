@@ -21,7 +21,8 @@ from cristae.geometry import Block, Grid, Voxels
 from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
-from cristae.project import Project, Run, resolve_settings
+from cristae.project import Project, Run
+from cristae.settings import resolve_settings
 from cristae.stages.options import Options
 from cristae.stages.train import choose_device, view_of
 from cristae.volume import Kind, Volume
@@ -85,7 +86,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
             f"{' × '.join(f'{size:g}' for size in image.grid.voxel_size)} nm (z, y, x)"
         )
         for group in trained.manifest["groups"]:
-            _predict_group(project, run, trained.path / group, settings, options)
+            _predict_group(project, run, project.inside(Path("runs") / trained.path.name / group), settings, options)
         for name in classes:
             _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
         run.update(train_run=trained.path.name, classes=classes, threshold=settings.threshold)

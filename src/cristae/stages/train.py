@@ -20,7 +20,8 @@ from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, h
 from cristae.learn.scale import reduction
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.nets.registry import build_network, network_names
-from cristae.project import Project, Run, resolve_settings
+from cristae.project import Project, Run
+from cristae.settings import resolve_settings
 from cristae.stages.options import Options
 
 Preset = Literal["default", "machireddy2023", "fast"]
