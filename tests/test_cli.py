@@ -256,7 +256,7 @@ def test_slices_are_numbers_and_ranges():
     assert parse_slices(None) is None
     assert parse_slices("0,6,13") == (0, 6, 13)
     assert parse_slices("0-3, 7") == (0, 1, 2, 3, 7)
-    for text in ("", "a", "1-", "-3", "1;2"):
+    for text in ("", "a", "1-", "-3", "1;2", "9-3"):
         with pytest.raises(UsageError, match="expected numbers and ranges"):
             parse_slices(text)
 
@@ -362,3 +362,14 @@ def test_ctrl_c_ends_with_130_and_the_training_can_go_on(ready):
     (run,) = Project.open(ready).runs("train")
     assert run.manifest["status"] == "interrupted"
     assert (run.path / "all" / "checkpoint.safetensors").is_file()
+
+
+def test_a_class_named_twice_is_refused(tmp_path):
+    arguments = ["import", "labels", str(tmp_path), "x.tif", "--class", "nucleus=1", "--class", "nucleus=7"]
+    result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, UsageError) and "twice" in str(result.exception)
+
+
+def test_an_unknown_executor_is_refused_before_any_work(tmp_path):
+    result = CliRunner().invoke(cli, ["train", str(tmp_path), "--executor", "threads"])
+    assert isinstance(result.exception, UsageError) and "threads:4" in str(result.exception)

@@ -145,8 +145,8 @@ def map_blocks(
     def whole(block: Block) -> None:
         write(block, work(block, read(block)))
 
-    n_workers = _n_workers(execution.executor)
-    ended = _pipelined(todo, read, work, write) if n_workers == 0 else _threaded(todo, whole, n_workers)
+    workers = n_workers(execution.executor)
+    ended = _pipelined(todo, read, work, write) if workers == 0 else _threaded(todo, whole, workers)
     for done, block in enumerate(ended, start=total - len(todo) + 1):
         if execution.journal:
             execution.journal.add(tiling, _key(block))
@@ -194,8 +194,8 @@ def _threaded(todo: Sequence[Block], whole: Callable[[Block], None], n_workers: 
                 yield block
 
 
-def _n_workers(executor: str) -> int:
-    """Return 0 for the serial executor, else the number of threads."""
+def n_workers(executor: str) -> int:
+    """Return 0 for the serial executor, else the number of threads; raise UsageError for an unknown one."""
     if executor == "serial":
         return 0
     name, _, number = executor.partition(":")

@@ -98,6 +98,7 @@ def stage_options(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
 project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
 
 
@@ -171,7 +172,10 @@ def _label_command(verb: str, purpose: str) -> None:
         from cristae import api  # noqa: PLC0415
 
         rules["slices"] = parse_slices(rules["slices"])
-        rules["classes"] = dict(parse_class(text) for text in classes)
+        named = [parse_class(text) for text in classes]
+        rules["classes"] = dict(named)
+        if len(rules["classes"]) < len(named):
+            raise UsageError("--class names a class twice; give all its values at once, such as --class nucleus=1,7")
         function = api.import_labels if verb == "labels" else api.import_truth
         found = function(project, source, options=stage.options, **rules | stage.settings("import"))
         facts = {name: list(found.labelled_slices(name)) for name in found.classes}
@@ -200,7 +204,10 @@ def parse_slices(text: str | None) -> tuple[int, ...] | None:
     try:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            slices.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+            chosen = range(int(first), int(last) + 1) if dash else [int(first)]
+            if not chosen:
+                raise ValueError
+            slices.extend(chosen)
     except ValueError as error:
         raise UsageError(f"--slices {text!r}: expected numbers and ranges such as 0,6,13 or 0-9,20") from error
     return tuple(slices)
@@ -208,7 +215,7 @@ def parse_slices(text: str | None) -> tuple[int, ...] | None:
 
 @cli.command()
 @project_argument
-@click.option("--preset", help="Named settings to start from: default, fast, machireddy2023.")
+@preset_option
 @stage_options
 def train(stage: Stage, project: Path, preset: str | None) -> None:
     """Learn from the labelled slices."""
@@ -261,12 +268,16 @@ def report(stage: Stage, project: Path) -> None:
 
 @cli.command()
 @project_argument
+@preset_option
 @stage_options
-def run(stage: Stage, project: Path) -> None:
+def run(stage: Stage, project: Path, preset: str | None) -> None:
     """Train, predict, evaluate and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    page = api.run(project, options=stage.options, settings=stage.grouped("train", "predict", "evaluate"))
+    settings = stage.grouped("train", "predict", "evaluate")
+    if preset:
+        settings["train"] = {"preset": preset} | settings.get("train", {})
+    page = api.run(project, options=stage.options, settings=settings)
     stage.show({"report": page}, f"report: {page}")
 
 

@@ -163,7 +163,7 @@ def test_missing_numbers_are_listed_and_may_be_allowed(tmp_path):
     source = folder_of(tmp_path / "f", values, first=10)
     for number in (11, 13):
         (source / f"z{number:03}.tif").unlink()
-    refused(source, "2 are missing, numbers 11, 13")
+    refused(source, "2 slices are missing from the numbering: 11, 13")
     opened = open_images(source, SIZE, allow_missing=True)
     assert opened.missing == (1, 3)
     assert opened.first_number == 10

@@ -65,6 +65,16 @@ def test_masks_of_1_and_of_255_are_the_same(tmp_path, value):
     assert all((found[z]["mito"] == (ids()[z] > 2)).all() for z in found)
 
 
+def test_255_beside_1_is_not_guessed_at(tmp_path):
+    planes = (ids() > 2).astype(np.uint8)
+    planes[3, 0, 0] = 255
+    save(tmp_path / "a.tif", planes)
+    with pytest.raises(DataError, match="slice 3 holds 0, 1 and 255.*ignore"):
+        read(tmp_path / "a.tif", LabelRules(ONE))
+    assert read(tmp_path / "a.tif", LabelRules(ONE, ignore_value=255))[3]["mito"][0, 0] == 255
+    assert read(tmp_path / "a.tif", LabelRules({"mito": (1, 255)}))[3]["mito"][0, 0] == 1
+
+
 def test_boolean_masks_and_palettes_are_labels(tmp_path):
     save(tmp_path / "a.tif", ids() > 2)
     assert (read(tmp_path / "a.tif", LabelRules(ONE))[3]["mito"] == (ids()[3] > 2)).all()

@@ -311,10 +311,10 @@ def _by_number(paths: Sequence[Path], numbers: Sequence[int]) -> dict[int, Path]
 def _refuse_gaps(source: Path, missing: Sequence[int], n_files: int, allow_missing: bool) -> None:
     if allow_missing and len(missing) <= n_files:
         return
-    advice = "find them, or allow missing slices: they are filled with 0 and marked"
+    advice = "find them, or fill them with 0 and have them stood in for: --allow-missing"
     if len(missing) > n_files:
         advice = "so many gaps are no accident; renumber the files if they are to be neighbours"
-    raise DataError(f"{source}: of the slices, {len(missing)} are missing, numbers {_few(missing)}; {advice}")
+    raise DataError(f"{source}: {len(missing)} slices are missing from the numbering: {_few(missing)}; {advice}")
 
 
 def _as_grey(array: ArrayLike, files: Sequence[str], source: Path) -> tuple[ArrayLike, tuple[str, ...]]:

@@ -127,6 +127,11 @@ class LabelSource:
         ignored = ids == ignore if ignore is not None else np.zeros(ids.shape, np.bool_)
         layers: dict[str, np.ndarray] = {}
         known = {0} | ({ignore} if ignore is not None else set())
+        if ignore is None and None in self.rules.values.values() and _ambiguous(ids):
+            raise DataError(
+                f"{self.source}: slice {z} holds 0, 1 and 255, and 255 may be the class or mean nobody looked; say "
+                "which: name 255 as the ignore value, or give the values of the class, such as NAME=1,255"
+            )
         for name, values in self.rules.values.items():
             inside = np.isin(ids, values) if values else (ids != 0) & ~ignored
             known |= set(values or ())
@@ -140,6 +145,12 @@ class LabelSource:
                     "Add a class for it, or name it as the ignore value"
                 )
         return layers
+
+
+def _ambiguous(ids: np.ndarray) -> bool:
+    """Say whether 1 and 255 occur, and nothing else but 0."""
+    one, full = ids == 1, ids == 255
+    return bool(one.any() and full.any() and (one | full | (ids == 0)).all())
 
 
 def open_labels(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
@@ -266,7 +277,8 @@ def _check_rules(rules: LabelRules) -> None:
         raise UsageError("with several classes in one source give the values of each, as in nucleus=1, nucleolus=2")
     taken = {value for values in rules.values.values() for value in values or ()}
     if 0 in taken or rules.ignore_value in taken:
-        raise UsageError(f"0 is background and {rules.ignore_value} is ignored: neither can be the value of a class")
+        ignored = "" if rules.ignore_value is None else f" and {rules.ignore_value} is ignored"
+        raise UsageError(f"0 is background{ignored}: that cannot be the value of a class")
 
 
 def _check_header(path: Path, header: Header, shape: Voxels) -> None:

@@ -14,7 +14,7 @@ from cristae.geometry import Block, Box
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.project import Project, Run
-from cristae.stages.evaluate import EvaluateSettings, Pair, Scale, score_slices, summarise, write_scores
+from cristae.stages.evaluate import Pair, Scale, evaluate_settings, score_slices, summarise, write_scores
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
 from cristae.stages.train import TrainSettings, choose_device, classes_to_learn, learn, view_of
@@ -39,14 +39,18 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     slices = sorted((painted & set(settings.slices or painted)) - set(settings.exclude_slices))
     if len(slices) < 2:
         raise DataError(f"leaving one out takes at least two labelled slices; there are {len(slices)}")
-    inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
+    how = predict_settings(project, {})
+    inputs = {
+        "image": str(project.image_facts.get("digest")),
+        "labels": project.annotations.fingerprint(classes),
+        "prediction": how.model_dump_json(),
+    }
     run = project.run("crossvalidate", settings, inputs)
     if run.finished and not options.force:
         project.ask_again(run)
         options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     keep_freed_memory()
-    how = predict_settings(project, {})
     progress = options.progress("cross-validation")
     with project.lock(), project.record(run, settings, inputs):
         tables = []
@@ -55,7 +59,9 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
             progress(done, len(slices))
         table = pd.concat(tables, ignore_index=True)
         labelled = {name: project.annotations.labelled_slices(name) for name in classes}
-        scores = summarise(table, EvaluateSettings(exclude_labelled=False), labelled, PROTOCOL)
+        # Every slice scored here was labelled, but never to the network that predicted it.
+        rules = evaluate_settings(project, {"exclude_labelled": False})
+        scores = summarise(table, rules, labelled, PROTOCOL)
         write_scores(run.path, scores, table)
         run.update(classes=list(classes), dice_3d={name: one["dice_3d"] for name, one in scores["classes"].items()})
     return run

@@ -154,6 +154,8 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
         options.notify(f"evaluate: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     masks = {name: _open_mask(predicted, name, project.truth) for name in classes}
+    size = " × ".join(f"{length:g}" for length in project.truth.grid.voxel_size)
+    options.notify(f"evaluate: {', '.join(classes)}, voxels of {size} nm (z, y, x)")
     with project.lock(), project.record(run, settings, inputs):
         scale = Scale(project.truth.grid.voxel_size, settings.tolerance_nm)
         table = score_slices(_pairs(project.truth, masks, options), labelled, scale)

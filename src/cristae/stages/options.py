@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cristae.blockwise import Progress
+from cristae.blockwise import Progress, n_workers
 
 
 def _silent(done: int, total: int, **facts: float) -> None:
@@ -40,3 +40,6 @@ class Options:
     executor: str = "serial"
     progress: Callable[[str], Progress] = _no_progress
     notify: Callable[[str], None] = _no_words
+
+    def __post_init__(self) -> None:
+        n_workers(self.executor)  # a wrong name is refused before any work

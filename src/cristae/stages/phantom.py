@@ -80,10 +80,10 @@ def _project(path: Path, settings: PhantomSettings) -> Project:
     """Make the project, or go on with the same phantom."""
     if not (path / "project.toml").exists():
         project = Project.create(path, settings.voxel_size)
-        project.set_settings("phantom", settings.model_dump(mode="json"))
+        project.set_settings("phantom", settings.model_dump(mode="json", exclude_defaults=True))
         return project
     project = Project.open(path)
-    if project.stage_settings("phantom") != settings.model_dump(mode="json"):
+    if PhantomSettings.model_validate(project.stage_settings("phantom")) != settings:
         raise UsageError(f"{path} holds another project already; choose another folder")
     return project
 

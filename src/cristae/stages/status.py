@@ -80,6 +80,15 @@ def is_stale(project: Project, run: Run) -> bool:
     return before is not None and is_stale(project, before)
 
 
+def _command(project: Project, stage: str) -> str:
+    """Return the command that would do a stage, or what it needs first."""
+    if stage == "crossvalidate":
+        return f"evaluate {project.path} --cross-validate"
+    if stage == "evaluate" and not project.truth.classes:
+        return f"import truth {project.path} SOURCE --class NAME, or cross-validate"
+    return f"{stage} {project.path}"
+
+
 def _stage(project: Project, stage: str) -> StageStatus:
     runs, finished = project.runs(stage), project.latest(stage)
     last = runs[-1] if runs else None
@@ -90,8 +99,7 @@ def _stage(project: Project, stage: str) -> StageStatus:
         condition: Condition = "failed" if kept == "failed" else "interrupted"
         return StageStatus(stage, condition, f"{last.path.name}; the same command goes on with it")
     if finished is None:
-        command = "evaluate --cross-validate" if stage == "crossvalidate" else stage
-        return StageStatus(stage, "missing", f"next: cristae {command} {project.path}")
+        return StageStatus(stage, "missing", f"next: cristae {_command(project, stage)}")
     seconds = float(finished.manifest.get("seconds", 0))
     detail = f"{finished.path.name}, {seconds:.0f} s, {finished.manifest.get('peak_memory_mb', 0):.0f} MB"
     return StageStatus(stage, "stale" if is_stale(project, finished) else "done", detail)

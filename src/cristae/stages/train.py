@@ -40,29 +40,29 @@ class TrainSettings(BaseModel):
     network: str = Field("resunet", description="name of the network")
     base_width: int = Field(16, ge=1, le=256, description="channels at full resolution; the paper's ResUNet has 64")
     neighbours: int = Field(1, ge=0, le=8, description="slices on either side shown as further channels")
-    tile_px: int = Field(256, ge=16, le=4096, description="side of a training patch in px")
-    context_nm: float = Field(4096.0, gt=0, description="what a tile spans in nm, by which slices are reduced")
+    tile_px: int = Field(192, ge=16, le=4096, description="side of a training patch in px")
+    context_nm: float = Field(3072.0, gt=0, description="what a tile spans in nm, by which slices are reduced")
     batch: int = Field(4, ge=1, le=256, description="patches per update")
-    updates: int = Field(600, ge=1, description="number of updates")
-    learning_rate: float = Field(2e-3, gt=0, lt=1, description="largest learning rate")
+    updates: int = Field(500, ge=1, description="number of updates")
+    learning_rate: float = Field(3e-3, gt=0, lt=1, description="largest learning rate")
     optimiser: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
     decay: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
     weight_decay: float = Field(1e-3, ge=0, description="weight decay")
     epsilon: float = Field(1e-8, gt=0, description="epsilon of the optimiser")
-    averaging: float = Field(0.99, ge=0, lt=1, description="decay per update of the average of weights that is kept")
+    averaging: float = Field(0.98, ge=0, lt=1, description="decay per update of the average of weights that is kept")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means none")
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy beside the Dice loss")
     rare_share: float = Field(0.5, ge=0, le=1, description="share of patches that must hold a rare class")
     rare_pixels: int = Field(50, ge=1, description="pixels of the rare class that such a patch must hold")
     flips: bool = Field(True, description="mirror patches")
     quarter_turns: bool = Field(True, description="turn patches by multiples of 90°")
-    rotation_deg: float = Field(45.0, ge=0, le=180, description="largest free rotation in degrees")
-    scale: float = Field(0.25, ge=0, le=2, description="largest relative change of size")
-    contrast: float = Field(0.25, ge=0, le=2, description="largest relative change of contrast")
+    rotation_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation in degrees")
+    scale: float = Field(0.0, ge=0, le=2, description="largest relative change of size")
+    contrast: float = Field(0.15, ge=0, le=2, description="largest relative change of contrast")
     brightness: float = Field(0.25, ge=0, le=4, description="largest shift in standard deviations of a slice")
-    gamma: float = Field(0.25, ge=0, le=2, description="largest relative change of the grey-value exponent")
-    noise: float = Field(0.15, ge=0, le=4, description="largest added noise in standard deviations of a slice")
-    blur: float = Field(1.0, ge=0, le=10, description="largest Gaussian blur in px")
+    gamma: float = Field(0.1, ge=0, le=2, description="largest relative change of the grey-value exponent")
+    noise: float = Field(0.1, ge=0, le=4, description="largest added noise in standard deviations of a slice")
+    blur: float = Field(0.5, ge=0, le=10, description="largest Gaussian blur in px")
     holdout_share: float = Field(0.0625, ge=0, le=0.5, description="share of each labelled slice held out to judge by")
     check_every: int = Field(50, ge=1, description="updates between two judgements")
     seed: int = Field(0, ge=0, description="seed of weights and patches")
@@ -98,7 +98,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "noise": 0.0,
         "blur": 0.0,
     },
-    "fast": {"base_width": 8, "updates": 200, "tile_px": 128, "context_nm": 2048.0, "check_every": 25},
+    "fast": {"base_width": 8, "updates": 250, "tile_px": 128, "context_nm": 2048.0},
 }
 """Named starting points: `machireddy2023` are the values of that paper, `fast` a first look in about a minute."""
 
