@@ -11,6 +11,7 @@ import click
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
 from PIL import Image
 
 from cristae.cli import Stage, cli, main, parse_class, parse_slices, parse_value

@@ -69,7 +69,7 @@ def test_255_beside_1_is_not_guessed_at(tmp_path):
     planes = (ids() > 2).astype(np.uint8)
     planes[3, 0, 0] = 255
     save(tmp_path / "a.tif", planes)
-    with pytest.raises(DataError, match="slice 3 holds 0, 1 and 255.*ignore"):
+    with pytest.raises(DataError, match=r"slice 3 holds 0, 1 and 255.*ignore"):
         read(tmp_path / "a.tif", LabelRules(ONE))
     assert read(tmp_path / "a.tif", LabelRules(ONE, ignore_value=255))[3]["mito"][0, 0] == 255
     assert read(tmp_path / "a.tif", LabelRules({"mito": (1, 255)}))[3]["mito"][0, 0] == 1

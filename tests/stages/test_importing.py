@@ -161,7 +161,7 @@ def test_an_image_gets_its_pyramid(project, tmp_path):
 def test_missing_slices_are_reported_and_kept_in_mind(project, tmp_path):
     source = folder_of(tmp_path / "a", grey(), first=1)
     (source / "z005.tif").unlink()
-    with pytest.raises(DataError, match="missing from the numbering: 5.*--allow-missing"):
+    with pytest.raises(DataError, match=r"missing from the numbering: 5.*--allow-missing"):
         import_image(project, source)
     heard = Listening()
     import_image(project, source, ImportImageSettings(allow_missing=True), heard.options)
