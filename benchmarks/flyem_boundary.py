@@ -22,7 +22,7 @@ from cristae.allocation import keep_freed_memory
 from cristae.metrics.instance import adapted_rand_error, contingency
 
 LABELLED = (0, 25, 50, 75, 100)
-UPDATES = 800
+UPDATES = 600
 DEPTH = 0.06
 DEPTHS = (0.02, 0.04, DEPTH, 0.1, 0.15)
 

@@ -1,23 +1,28 @@
 """Mitochondria of `vnc_sstem` from four labelled slices, scored on the other sixteen.
 
-Baseline: MONAI BasicUNet with Dice and cross-entropy, AdamW and a cosine schedule, for the same core time. Also
-reported: a run four times as long, and the paper's settings (`machireddy2023`) in the same core time.
+Ours varies patches more than the default does, for there are few of them, and averages eight views. Baseline: MONAI
+BasicUNet with Dice and cross-entropy, AdamW and a cosine schedule, for the same core time and one seed. Also reported: a
+run twice as long, and the paper's settings (`machireddy2023`) in the same core time, one seed each.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
+import cristae
 from benchmarks.peers import monai_unet
 from benchmarks.result import Result
-from benchmarks.sets import VNC, VNC_LABELLED, data_folder, dice_3d, learn, spread, unlabelled, vnc_project
+from benchmarks.sets import VNC, VNC_LABELLED, Trained, data_folder, dice_3d, learn, spread, unlabelled, vnc_project
 from cristae.allocation import keep_freed_memory
 
-UPDATES = 400
+UPDATES = 600
+VARIATION = {"rotation_deg": 30, "scale": 0.2, "contrast": 0.25, "gamma": 0.2, "noise": 0.15, "blur": 1.0}
+PREDICT = {"views": 8}
 CORE_MINUTES = 6.0
 
 
@@ -33,11 +38,14 @@ def run(quick: bool) -> Result:
         def score(mask: np.ndarray) -> float:
             return dice_3d(mask[scored], truth[scored])
 
-        ours = [learn(project, {"updates": updates, "seed": seed}, {})["mitochondrion"] for seed in seeds]
+        def ours_of(seed: int, n: int) -> Trained:
+            return learn(project, {"updates": n, "seed": seed, **VARIATION}, PREDICT)["mitochondrion"]
+
+        ours = [ours_of(seed, updates) for seed in seeds]
         dices = [score(one.mask) for one in ours]
         budget = 60 * CORE_MINUTES if not quick else 20.0
         image = tifffile.imread(data_folder() / VNC / "raw.tif")
-        peer = [score(monai_unet(image, truth, VNC_LABELLED, budget, seed)) for seed in seeds]
+        peer = [score(monai_unet(image, truth, VNC_LABELLED, budget, seed)) for seed in seeds[:1]]
         details = {
             "dice_3d": spread(dices),
             "each_seed": dices,
@@ -46,8 +54,8 @@ def run(quick: bool) -> Result:
             "monai_basicunet": spread(peer),
         }
         if not quick:
-            long = learn(project, {"updates": 4 * updates, "seed": 0}, {})["mitochondrion"]
-            details["four_times_longer"] = {"dice_3d": score(long.mask), "core_minutes": long.core_seconds / 60}
+            long = ours_of(0, 2 * updates)
+            details["twice_as_long"] = {"dice_3d": score(long.mask), "core_minutes": long.core_seconds / 60}
             details["machireddy2023_same_core_time"] = _paper(project, score, budget)
     minutes = max(one.core_seconds for one in ours) / 60
     mean = float(np.mean(dices))
@@ -67,8 +75,8 @@ def run(quick: bool) -> Result:
 
 def _paper(project, score, budget: float) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Give the paper's preset as many updates as fit into the budget, measured on the first two."""
-    plain = {"views": 1, "smooth_z": 0.0}
-    trial = learn(project, {"preset": "machireddy2023", "updates": 2, "check_every": 2}, plain)["mitochondrion"]
-    updates = max(2, int(budget / (trial.core_seconds / 2)))
-    found = learn(project, {"preset": "machireddy2023", "updates": updates}, plain)["mitochondrion"]
+    begun = time.process_time()
+    cristae.train(project, preset="machireddy2023", updates=2, check_every=2)
+    updates = max(2, int(budget / ((time.process_time() - begun) / 2)))
+    found = learn(project, {"preset": "machireddy2023", "updates": updates}, {"smooth_z": 0.0})["mitochondrion"]
     return {"dice_3d": score(found.mask), "updates": updates, "core_minutes": found.core_seconds / 60}
