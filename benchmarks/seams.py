@@ -48,7 +48,7 @@ def run(quick: bool) -> Result:
 
         overlap = PredictSettings().overlap_px
         whole, tiled = predict(2048, overlap), predict(512, overlap)
-        narrow = {f"{px} px": float(np.abs(predict(512, px) - whole).max()) for px in (16, 32, 64, 256)}
+        narrow = {f"{px} px": float(np.abs(predict(512, px) - whole).max()) for px in (16, 32, 128, 256)}
         scaled = (plane[0].astype(np.float32) - view.mean[Z]) / view.deviation[Z]
         with torch.inference_mode():
             logits = sliding_window_inference(

@@ -1,7 +1,7 @@
 """Mitochondria of `vnc_sstem` from four labelled slices, scored on the other sixteen.
 
 Ours varies patches more than the default does, for there are few of them, and averages eight views. Baseline: MONAI
-BasicUNet with Dice and cross-entropy, AdamW and a cosine schedule, for the same core time and one seed. Also reported: a
+BasicUNet with Dice and cross-entropy, AdamW and a cosine schedule, for the same core time, one seed. Also reported: a
 run twice as long, and the paper's settings (`machireddy2023`) in the same core time, one seed each.
 """
 

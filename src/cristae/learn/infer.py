@@ -25,7 +25,7 @@ from cristae.learn.scale import enlarge_slices, normalise, reduce_slices
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles along one axis of a slice: all of one length, evenly spread, overlapping by at least `overlap` pixels."""
+    """Tiles along one axis of a slice: of one length, evenly spread, overlapping by at least `overlap` pixels."""
 
     starts: tuple[int, ...]
     length: int
@@ -33,18 +33,20 @@ class Tiling:
 
     @classmethod
     def of(cls, extent: int, largest: int, overlap: int, multiple: int) -> Tiling:
-        """Return the fewest tiles of at most `largest` pixels that cover `extent`; lengths are multiples of `multiple`.
+        """Return the fewest tiles of at most `largest` pixels that cover `extent`.
 
-        A single tile may stick out of the slice, which is then mirrored.
+        Lengths and starts are multiples of `multiple`: a network that halves its input again and again sees the same
+        pixels together only if it starts at the same phase. The last tile may stick out, where the slice is mirrored.
         """
-        largest = max(multiple, largest // multiple * multiple)
-        if extent <= largest:
-            return cls((0,), -(-extent // multiple) * multiple, 0)
-        overlap = min(overlap, largest // 2)
-        n = -(-(extent - overlap) // (largest - overlap))
-        shared = math.ceil((extent + (n - 1) * overlap) / n)
-        length = min(largest, math.ceil(shared / multiple) * multiple)
-        return cls(tuple(round(i * (extent - length) / (n - 1)) for i in range(n)), length, overlap)
+        # All in units of `multiple` from here on.
+        whole, most = math.ceil(extent / multiple), max(1, largest // multiple)
+        if whole <= most:
+            return cls((0,), whole * multiple, 0)
+        shared = min(math.ceil(overlap / multiple), most // 2)
+        n = math.ceil((whole - shared) / (most - shared))
+        length = math.ceil((whole + (n - 1) * shared) / n)
+        starts = tuple(i * (whole - length) // (n - 1) * multiple for i in range(n))
+        return cls(starts, length * multiple, shared * multiple)
 
     def weight(self) -> np.ndarray:
         """Return the weight of each pixel of a tile, float32: 1 in the middle, cosine ramps at both ends."""

@@ -46,14 +46,14 @@ class UpStep(nn.Module):
 
     def __init__(self, n_in: int) -> None:
         super().__init__()
-        self.halve = nn.Conv2d(n_in, n_in // 2, 2)
+        self.halve = nn.Conv2d(n_in, n_in // 2, 2, padding=1)
         self.block = ResidualBlock(n_in, n_in // 2)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """Join ``(n, c, y, x)`` with the skip ``(n, c / 2, 2y, 2x)``."""
         features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
-        # An even kernel keeps the size when padded on one side only, as 'same' padding does.
-        features = self.halve(nn.functional.pad(features, (0, 1, 0, 1)))
+        # An even kernel keeps the size when padded at the end only ('same' padding): the first row and column go.
+        features = self.halve(features)[..., 1:, 1:]
         return self.block(torch.cat((features, skip), dim=1))
 
 

@@ -36,8 +36,8 @@ class PredictSettings(BaseModel):
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on a voxel is the class")
     views: Literal[1, 4, 8] = Field(1, description="mirrored and turned versions averaged; each costs the time of one")
     smooth_z: float = Field(0.7, ge=0, le=10, description="Gaussian smoothing along z, standard deviation in slices")
-    tile_px: int = Field(2048, ge=64, description="largest side of a tile in px")
-    overlap_px: int = Field(128, ge=0, description="smallest overlap of neighbouring tiles in px")
+    tile_px: int = Field(1152, ge=64, description="largest side of a tile in px")
+    overlap_px: int = Field(64, ge=0, description="smallest overlap of neighbouring tiles in px")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
     max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
 
