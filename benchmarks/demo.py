@@ -1,7 +1,7 @@
 """`make demo` after installation: phantom, seven labelled slices of 96, train, predict, evaluate, report.
 
-The figure is the time of the whole; scores are 3D Dice on the slices that were not labelled. Baseline: the best
-threshold of the smoothed image, either polarity, per class (its Dice is in the details).
+The figure is the 3D Dice on the slices that were not labelled, averaged over classes; the time of the whole and each
+class are in the details. Baseline: the best threshold of the smoothed image per class, either polarity, on all slices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(quick: bool) -> Result:
         fast = ["--set", "train.preset=fast", "--set", "train.updates=20"] if quick else []
         begun = time.monotonic()
         parts = {}
-        for name, arguments in (("phantom", [project, *small]), ("run", [project, *fast])):
+        for name, arguments in (("phantom", [project, *small]), ("run", [project, *fast]), ("evaluate", [project])):
             start = time.monotonic()
             subprocess.run([command, name, *arguments], check=True, capture_output=True)
             parts[name] = round(time.monotonic() - start, 1)
@@ -45,23 +45,24 @@ def run(quick: bool) -> Result:
         dices = {name: scores[name]["dice_3d"] for name in TARGETS if name in scores}
         stages = {run.stage: round(run.manifest["seconds"], 1) for run in opened.runs()}
         threshold = {name: _best_threshold(opened, name) for name in dices}
-    holds = seconds < LIMIT_S and all(dices[name] >= TARGETS[name] for name in TARGETS)
+    holds = seconds < LIMIT_S and all((dices.get(name) or 0.0) >= TARGETS[name] for name in TARGETS)
+    mean, best = (float(np.mean([value or 0.0 for value in one.values()])) for one in (dices, threshold))
     return Result(
         "demo",
-        seconds,
-        "s",
-        "<300 s; 3D Dice nucleus ≥.97, nucleolus ≥.90, mitochondrion ≥.85, endosome and lysosome ≥.80",
+        mean,
+        "mean 3D Dice of five classes",
+        "<300 s; nucleus ≥.97, nucleolus ≥.90, mitochondrion ≥.85, endosome and lysosome ≥.80",
         None if quick else holds,
-        float(np.mean(list(threshold.values()))),
-        float(np.mean(list(dices.values())) / np.mean(list(threshold.values()))),
+        best,
+        mean / best,
         (0,),
         "7 evenly spaced slices of 96 labelled; the other 89 scored",
         {
+            "seconds_of_the_demo": seconds,
             "dice_3d": dices,
             "best_threshold_dice": threshold,
             "seconds_by_command": parts,
             "seconds_by_stage": stages,
-            "baseline_is": "mean Dice of the best thresholds; ratio is our mean Dice over it",
         },
     )
 

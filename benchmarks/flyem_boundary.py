@@ -1,8 +1,9 @@
 """Cell boundaries of `flyem_medulla` from five labelled slices, and a plain watershed on them.
 
 Boundary: pixels of a slice that touch another cell. The watershed is the textbook one, in 3D: seeds where the smoothed
-boundary is lowest (h-minima), flooding the smoothed boundary map. Baseline: the same watershed on the same kind of map
-made without learning, the darkness of the smoothed image, at its own best depth of minima.
+boundary is lowest (h-minima), flooding the smoothed boundary map. Baseline: the darkness of the smoothed image as the
+boundary map, at its own best threshold; its watershed, at its own best depth of minima, is in the details. The quick
+script's figures in the target were taken on the full 250 slices, of which the data here are a part: not the same test.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def run(quick: bool) -> Result:
         by_depth = {f"{d:g}": _error(found.probability / np.float32(255), cells, scored, d) for d in DEPTHS}
     dark = 1 - gaussian_filter(image.astype(np.float32), 1.0) / 255
     unlearnt = {depth: _error(dark, cells, scored, depth) for depth in DEPTHS}
+    dark_dice = max(dice_3d(dark[scored] >= level, truth[scored]) for level in np.linspace(0.2, 0.8, 25))
     mean, error = float(np.mean(dices)), float(np.mean(errors))
     return Result(
         "flyem_boundary",
@@ -55,15 +57,15 @@ def run(quick: bool) -> Result:
         "boundary Dice",
         "aim: Dice ≥0.75 and ARAND ≤0.15 (quick script on the 250 slices: .676 and .195)",
         None if quick else mean >= 0.75 and error <= 0.15,
-        float(min(unlearnt.values())),
-        error / float(min(unlearnt.values())),
+        dark_dice,
+        mean / dark_dice,
         seeds,
         f"train z {', '.join(map(str, LABELLED))} of 125; score the other {len(scored)} slices",
         {
             "boundary_dice": spread(dices),
             "arand_of_watershed": spread(errors),
             "arand_by_depth_of_minima_last_seed": by_depth,
-            "baseline_is": "ARAND of the watershed without learning; ratio is ours over it, lower is better",
+            "arand_of_watershed_on_darkness": min(unlearnt.values()),
             "core_minutes_of_training": spread(minutes),
             "updates": train["updates"],
         },

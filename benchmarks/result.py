@@ -24,7 +24,7 @@ class Result:
     target, holds
         What was asked for in words, and whether the figure reaches it (None where there is nothing to reach).
     baseline, ratio
-        The figure of a peer measured in the same run, and ours over theirs.
+        The same figure of a peer measured in the same run, and ours over theirs.
     seeds, split
         Of accuracy rows: the seeds, and which slices were learnt from and scored.
     details
@@ -69,5 +69,5 @@ def _lines(path: str) -> list[str]:
 
 
 def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
