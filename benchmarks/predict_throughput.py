@@ -1,7 +1,7 @@
 """Prediction of 2048 × 2048 × 32 voxels from Zarr to Zarr with the small ResUNet, against MONAI and the bare network.
 
 The figure is million voxels per second of `cristae predict` (one view, no reduction, no smoothing). Baseline: MONAI
-sliding_window_inference with the same trained network in channels-last, tiles of 512 and an overlap of a quarter, arrays
+sliding_window_inference with the same trained network in channels-last, tiles of 512 and an overlap of a quarter, all
 in memory. Two of ours are timed: the default, and one whose tiles are as small as MONAI's with an overlap at which the
 largest seam is no worse than MONAI's. The bare network is timed on whole slices and on tiles of 1056.
 """

@@ -25,7 +25,16 @@ import numpy as np
 
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Box, Grid
-from cristae.io.ome_zarr import Storage, create_volume, list_labels, open_volume, read_facts, write_facts
+from cristae.io.ome_zarr import (
+    Storage,
+    create_volume,
+    is_ome_zarr,
+    list_labels,
+    open_volume,
+    read_facts,
+    register_labels,
+    write_facts,
+)
 from cristae.volume import Volume
 
 IGNORE = 255
@@ -112,6 +121,7 @@ class Annotations:
                 n_voxels = self._check(z, labels)
                 values = labels if complete else np.where(labels == 1, np.uint8(1), np.uint8(IGNORE))
                 layer = layer or self._writable_layer(name)
+                self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])
                 digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
                 entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest}
@@ -119,6 +129,13 @@ class Annotations:
             # What was written is known even when a later slice fails.
             if entries:
                 write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), **entries}})
+
+    def _forget(self, name: str, z: int) -> None:
+        """Drop what is noted of a slice before it is overwritten: a kill must not leave old notes on new voxels."""
+        slices = self._slices(name)
+        if str(z) in slices:
+            kept = {key: entry for key, entry in slices.items() if key != str(z)}
+            write_facts(self.path / "labels" / name, {"slices": kept})
 
     def _check(self, z: int, labels: np.ndarray) -> int:
         """Return the number of labelled pixels of a slice that may be stored."""
@@ -136,7 +153,9 @@ class Annotations:
 
     def _writable_layer(self, name: str) -> Volume:
         path = self.path / "labels" / name
-        if name not in self.classes:
+        if is_ome_zarr(path):
+            register_labels(path)  # a kill may have come between making it and entering it
+        else:
             storage = Storage(chunk=(1, 512, 512), shard=(1, 512, 512), fill_value=IGNORE)
             return create_volume(path, self.grid, np.uint8, "labels", storage)
         return open_volume(path, mode="r+")

@@ -312,6 +312,7 @@ class Project:
         has written anything leaves nothing.
         """
         new = not run.path.exists()
+        before = {} if run.finished else run.manifest  # one that is done again starts from nothing
         with writable(self.path):
             run.path.mkdir(parents=True, exist_ok=True)
             complete = _without_none(settings.model_dump(mode="json"))
@@ -320,12 +321,12 @@ class Project:
                 stage=run.stage,
                 id=run.id,
                 status="running",
-                started=run.manifest.get("started", time.time()),
-                resumed=run.manifest.get("resumed", -1) + 1,
+                started=before.get("started", time.time()),
+                resumed=before.get("resumed", -1) + 1,
                 inputs=dict(inputs),
                 environment=environment(),
             )
-        earlier, begin = float(run.manifest.get("seconds", 0.0)), time.monotonic()
+        earlier, begin = float(before.get("seconds", 0.0)), time.monotonic()
         status: Status = "failed"
         try:
             with writable(self.path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cristae.errors import DataError
 from cristae.geometry import Box, Grid
+from cristae.io import ome_zarr
 from cristae.io.ome_zarr import (
     CHUNK,
     Storage,
@@ -270,3 +271,26 @@ def test_a_shard_that_was_cut_short_does_not_read_as_grey_values(tmp_path):
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(DataError, match="damaged"):
         open_volume(path).read()
+
+
+def test_a_shard_that_was_cut_short_can_be_written_again(tmp_path):
+    # Sizes that are no multiple of chunk or shard: the fast codecs would read the damaged file before writing it.
+    values = grey((20, 1100, 300))
+    volume = create_volume(tmp_path / "a.ome.zarr", Grid((20, 1100, 300), (8.0, 8.0, 8.0)), np.uint8, "image")
+    volume.write(volume.grid.box, values)
+    for path in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:1000])
+    volume.write(volume.grid.box, values)
+    assert (open_volume(tmp_path / "a.ome.zarr").read() == values).all()
+
+
+def test_a_volume_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(ome_zarr, "_write_metadata", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    grid = Grid((2, 8, 8), (8.0, 8.0, 8.0))
+    with pytest.raises(OSError, match="full"):
+        create_volume(tmp_path / "a.ome.zarr" / "labels" / "x", grid, np.uint8, "labels")
+    assert list_labels(tmp_path / "a.ome.zarr") == ()
+    monkeypatch.undo()
+    create_volume(tmp_path / "a.ome.zarr" / "labels" / "x", grid, np.uint8, "labels")
+    assert list_labels(tmp_path / "a.ome.zarr") == ("x",)

@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cristae.errors import DataError
+from cristae.errors import CristaeError, DataError
 from cristae.learn.augment import Augmentation
 from cristae.learn.checkpoint import Model, load_checkpoint, load_model, save_checkpoint, save_model
 from cristae.learn.fit import Schedule, Score, State, Watch, fit
@@ -140,3 +141,52 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path: Path, mon
         save_checkpoint(path, {"a": torch.zeros(3)}, {})
     kept = load_checkpoint(path)
     assert kept is not None and torch.equal(kept.values["a"], torch.ones(3))
+
+
+@pytest.mark.parametrize("at", [3, 25])
+def test_ctrl_c_in_the_middle_of_an_update_waits_for_its_end(tmp_path: Path, at: int) -> None:
+    schedule = Schedule(30, 5e-3, check_every=10, averaging=0.9)
+    network, step, judge = _parts()
+    whole, _ = fit(network, step, judge, schedule, tmp_path / "whole", _watch())
+    network, step, judge = _parts()
+
+    def pressing(one: nn.Module, n: int) -> Tensor:
+        loss = step(one, n)  # the statistics of the batch are taken in by now
+        if n == at:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, pressing, judge, schedule, tmp_path / "cut", _watch())
+    network, step, judge = _parts()
+    resumed, _ = fit(network, step, judge, schedule, tmp_path / "cut", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_training_that_runs_away_says_so(tmp_path: Path) -> None:
+    network, _, judge = _parts()
+
+    def diverging(one: nn.Module, n: int) -> Tensor:
+        return one.head.bias.sum() * float("nan")  # type: ignore[union-attr, operator, no-any-return]
+
+    with pytest.raises(CristaeError, match="learning_rate"):
+        fit(network, diverging, judge, Schedule(5, 1e-3), tmp_path / "c", _watch())
+
+
+def test_recovery_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    def silent(one: nn.Module) -> Mapping[str, Score]:
+        return {"disc": Score(0.1, 0.0)}
+
+    schedule = Schedule(60, 5e-3, check_every=3)
+    network, step, _ = _parts()
+    whole, state = fit(network, step, silent, schedule, tmp_path / "whole", _watch())
+    assert len(state.alarms) > 1
+    network, step, _ = _parts()
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, step, silent, schedule, tmp_path / "cut", _watch(at=state.alarms[0]["step"] + 2))
+    torch.manual_seed(99)  # whatever the global generator says
+    network, step, _ = _parts()
+    resumed, _ = fit(network, step, silent, schedule, tmp_path / "cut", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)

@@ -100,3 +100,35 @@ def test_missing_slices_are_stood_in_for() -> None:
     view = View(1, 1, np.zeros(6), np.ones(6), missing=(2, 3))
     assert view.channels(2, 6) == [1, 1, 4]
     assert view.reach == 3
+
+
+def test_one_small_object_is_never_held_out_altogether() -> None:
+    one = _slice(size=400)
+    target = np.zeros_like(one.target)
+    target[0, 100:116, 100:116] = 1
+    alone = LabelledSlice(0, one.image, target, one.weight)
+    for seed in range(40):
+        learn, _ = hold_out([alone], seed, 0.0625)
+        sampler = PatchSampler(learn, Sampling(32, 4, 0.5, 1, ALL), seed)
+        assert sampler.batch(0)[1].max() > 0.5
+
+
+def test_what_nobody_looked_at_does_not_leak_into_the_target() -> None:
+    one = _slice(size=64)
+    disc = np.zeros_like(one.target)
+    disc[0, 20:44, 20:44] = 1
+    for seed in range(10):
+        how = Augmentation(rotation_deg=45, scale=0.3)
+        _, target, weight = augment(one.image, disc, disc, np.array([32, 32]), 64, how, np.random.default_rng(seed))
+        assert weight.sum() > 100 and target[weight > 0] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.8, 0.8), (0.999, 0.999), (0.5, 0.5)])
+def test_the_share_of_rare_patches_is_kept(share: float, expected: float) -> None:
+    one = _slice(size=512)
+    target = np.zeros_like(one.target)
+    target[0, 300:310, 200:210] = 1
+    rare = LabelledSlice(0, one.image, target, one.weight)
+    sampler = PatchSampler([rare], Sampling(32, 4, share, 1, Augmentation()), 0)
+    shown = np.concatenate([sampler.batch(i)[1].sum((1, 2, 3)) > 0 for i in range(60)])
+    assert shown.mean() == pytest.approx(expected, abs=0.09)

@@ -10,6 +10,7 @@ Specification: https://ngff.openmicroscopy.org/0.5
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,16 @@ def create_volume(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already; remove it or choose another name")
-    group = zarr.open_group(path, mode="w-", zarr_format=3)
-    volume = Volume(_create_level(group, 0, grid, dtype, storage or Storage()), grid, kind)
-    _write_metadata(group, kind, [grid])
+    # Made under another name first: a kill leaves no half-made volume where one is expected.
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    group = zarr.open_group(partial, mode="w-", zarr_format=3)
+    _create_level(group, 0, grid, dtype, storage or Storage())
+    _write_metadata(group, kind, [grid], path.name)
+    partial.rename(path)
     if kind == "labels" and path.parent.name == "labels":
         register_labels(path)
-    return volume
+    return Volume(_open_array(path, "0", "r+"), grid, kind)
 
 
 def build_pyramid(path: Path) -> None:
@@ -103,13 +108,12 @@ def build_pyramid(path: Path) -> None:
         name = str(len(levels) - 1)
         if name in group:
             del group[name]
-        coarse = Volume(
-            _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage), levels[-1], finest.kind
-        )
+        _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage)
+        coarse = Volume(_open_array(path, name, "r+"), levels[-1], finest.kind)
         for block in blocks(levels[-1].box, shard_shape(coarse)):
             source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(levels[-2].box)
             coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
-    _write_metadata(group, finest.kind, levels)
+    _write_metadata(group, finest.kind, levels, path.name)
 
 
 def reduce_block(values: np.ndarray, factor: Voxels, kind: Kind) -> np.ndarray:
@@ -179,9 +183,7 @@ def n_levels(path: Path) -> int:
 def shard_shape(volume: Volume) -> Voxels:
     """Return the shape of the unit of writing: parallel writers must each own whole ones."""
     array = volume.array
-    if isinstance(array, zarr.Array):
-        return _triple(array.shards or array.chunks)
-    return (1, 1, 1)
+    return _triple(array.shard) if isinstance(array, _Stored) else (1, 1, 1)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 def list_labels(path: Path) -> tuple[str, ...]:
     """Return the names of the label layers of an OME-Zarr image, in the order in which they were made."""
     folder = path / "labels"
-    if not folder.is_dir():
+    if not any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
         return ()
     attributes = _open_group(folder, "r").attrs.asdict()
     ome = attributes.get("ome", attributes)
@@ -215,6 +217,34 @@ def register_labels(path: Path) -> None:
         folder.attrs["ome"] = {"version": "0.5", "labels": [*names, path.name]}
 
 
+class _Stored:
+    """A Zarr array on disk whose shards are replaced, never changed in place, when a write covers them.
+
+    The fast codecs write into the file that is there, and read it first where a shard sticks out of the volume: one
+    that a full disk or a kill cut short could then never be written again.
+    """
+
+    def __init__(self, array: zarr.Array[Any], folder: Path) -> None:
+        self._array, self._folder = array, folder
+        self.shape, self.dtype = array.shape, array.dtype
+        self.chunks = array.chunks
+        self.shard = array.shards or array.chunks
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array[index]
+
+    def __setitem__(self, index: tuple[slice, slice, slice], values: np.ndarray) -> None:
+        start, stop = _triple(side.start for side in index), _triple(side.stop for side in index)
+        box, whole = Box(start, stop), Box.of_shape(_triple(self.shape))
+        shard = _triple(self.shard)
+        for block in blocks(box, shard):
+            corner = _triple(low // s for low, s in zip(block.write.start, shard, strict=True))
+            covered = Box(_times(corner, shard), _times(_triple(c + 1 for c in corner), shard)).clip(whole)
+            if box.contains(covered):
+                (self._folder / self._array.metadata.encode_chunk_key(corner)).unlink(missing_ok=True)
+        self._array[index] = values
+
+
 class _Fixed:
     """A view of an array of more than three axes with the leading ones held at one index."""
 
@@ -227,9 +257,7 @@ class _Fixed:
         return self._array[(*self._lead, *index)]
 
 
-def _create_level(
-    group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, storage: Storage
-) -> zarr.Array[Any]:
+def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, storage: Storage) -> None:
     chunk = _triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
     shard = _triple(
         c * math.ceil(min(s, max(1, n)) / c) for c, s, n in zip(chunk, storage.shard, grid.shape, strict=True)
@@ -244,15 +272,14 @@ def _create_level(
         fill_value=storage.fill_value,
         dimension_names=("z", "y", "x"),
     )
-    return _open_array(Path(str(group.store.root)) / group.path, str(level), "r+")  # type: ignore[attr-defined]
 
 
-def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> zarr.Array[Any]:
+def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> _Stored:
     """Open one array with the fast codec pipeline where that knows the format (Zarr 3)."""
     pipeline = _PIPELINE if (path / name / "zarr.json").is_file() else {}
     with zarr.config.set(pipeline):
         try:
-            return zarr.open_array(path / name, mode=mode)
+            return _Stored(zarr.open_array(path / name, mode=mode), path / name)
         except FileNotFoundError as error:
             raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
 
@@ -300,7 +327,7 @@ def _transforms(multiscale: Multiscale | Multiscale04, dataset: Any, path: Path)
     return _floats(scale * nm), _floats(origin * nm)
 
 
-def _write_metadata(group: zarr.Group, kind: Kind, levels: Sequence[Grid]) -> None:
+def _write_metadata(group: zarr.Group, kind: Kind, levels: Sequence[Grid], name: str) -> None:
     reduction = "nearest" if kind == "labels" else "mean"
     multiscale = Multiscale(
         axes=[Axis(name=name, type="space", unit="nanometer") for name in "zyx"],
@@ -314,7 +341,7 @@ def _write_metadata(group: zarr.Group, kind: Kind, levels: Sequence[Grid]) -> No
             )
             for level, grid in enumerate(levels)
         ),
-        name=Path(group.path or str(group.store.root)).name,  # type: ignore[attr-defined]
+        name=name,
         type=reduction,
     )
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale.model_dump(exclude_none=True)]}

@@ -119,23 +119,25 @@ def _cropped(
 def _resampled(
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray], centre: np.ndarray, tile_px: int, angle: float, size: float
 ) -> list[np.ndarray]:
-    """Cut with rotation and scaling: linear for image and target, nearest for the weight."""
+    """Cut with linear interpolation, rotated and scaled."""
     cosine, sine = np.cos(angle) * size, np.sin(angle) * size
     middle = (tile_px - 1) / 2
     y, x = centre - 0.5
     # Maps patch coordinates (x, y) to slice coordinates, as WARP_INVERSE_MAP wants it.
     matrix = np.array([[cosine, -sine, x - middle * (cosine - sine)], [sine, cosine, y - middle * (sine + cosine)]])
-    modes = (
-        (cv2.INTER_LINEAR, cv2.BORDER_REFLECT),
-        (cv2.INTER_LINEAR, cv2.BORDER_CONSTANT),
-        (cv2.INTER_NEAREST, cv2.BORDER_CONSTANT),
-    )
-    return [
-        np.stack(
-            [
-                cv2.warpAffine(plane, matrix, (tile_px, tile_px), flags=how | cv2.WARP_INVERSE_MAP, borderMode=border)
-                for plane in array
-            ]
-        )
-        for array, (how, border) in zip(arrays, modes, strict=True)
-    ]
+    image, target, weight = arrays
+
+    def warped(array: np.ndarray, border: int) -> np.ndarray:
+        planes = [
+            cv2.warpAffine(
+                plane, matrix, (tile_px, tile_px), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+            )
+            for plane in array
+        ]
+        return np.stack(planes)
+
+    seen = warped(weight, cv2.BORDER_CONSTANT)
+    # Only what was looked at may enter the interpolated target; a pixel counts when at least half of it was.
+    share = warped(target * weight, cv2.BORDER_CONSTANT) / np.maximum(seen, 1e-6)
+    known = seen >= 0.5
+    return [warped(image, cv2.BORDER_REFLECT), np.where(known, share, 0), known.astype(np.float32)]

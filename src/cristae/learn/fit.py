@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from cristae.blockwise import Progress
+from cristae.errors import CristaeError
 from cristae.learn.checkpoint import load_checkpoint, save_checkpoint
+from cristae.learn.interrupt import Interrupt
 
 Step = Callable[[nn.Module, int], Tensor]
 """``step(network, number of the update)`` returns the loss, a scalar with a gradient."""
@@ -91,7 +93,12 @@ class State:
     best_dice: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
-    collapsed: dict[str, int] = field(default_factory=dict)
+    silent: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that are judged, in the order of the output maps."""
+        return list(self.silent)
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ NOISE = 0.002
 """Held-out Dice differences below this do not make an earlier network better than a later one."""
 PATIENCE = 3
 """Judgements in a row with next to nothing predicted before a class counts as collapsed."""
+SILENT = 0.02
+"""Predicted area over true area below which a class counts as silent."""
 GRACE = 0.25
 """Share of the training in which a class may be silent: many are at first."""
 CHECKPOINT_SECONDS = 20.0
@@ -129,50 +138,74 @@ def fit(
     """Train `network` in place and return the network that judged best, with the record of the training.
 
     A checkpoint at `checkpoint` is taken up where it stands: a resumed training ends with the same weights as an
-    uninterrupted one. Ctrl-C writes a checkpoint before it is passed on.
+    uninterrupted one. Ctrl-C waits for the end of the update and writes a checkpoint before it is passed on.
     """
-    optimiser = _optimiser(network, schedule)
-    average, best, state = copy.deepcopy(network), copy.deepcopy(network), State()
-    tensors = load_checkpoint(checkpoint)
-    if tensors is not None:
-        state = State(**tensors.facts)
-        _restore(tensors.values, network, average, best, optimiser)
-        for alarm in state.alarms:
-            watch.rescue(alarm["class"])
+    training = _begin(network, schedule, checkpoint, watch)
+    state = training.state
     saved = begun = time.monotonic()
     earlier = state.seconds
-
-    def save() -> None:
-        state.seconds = earlier + time.monotonic() - begun
-        save_checkpoint(checkpoint, _tensors(network, average, best, optimiser), vars(state))
-
+    whole = True  # between two updates; in the middle of one a checkpoint would mix before and after
     try:
         while state.step < schedule.updates:
-            loss = _update(network, step, optimiser, schedule, state.step)
-            _follow(average, network, schedule.averaging, state.step)
-            state.step += 1
-            if state.step % schedule.check_every == 0 or state.step == schedule.updates:
-                scores = judge(average)
+            with Interrupt() as interrupt:
+                whole = False
+                loss = _update(network, step, training.optimiser, schedule, state.step)
+                _follow(training.average, network, schedule.averaging, state.step)
+                state.step += 1
                 state.seconds = earlier + time.monotonic() - begun
-                _note(state, scores, loss, schedule)
-                if state.best_step == state.step:
-                    best.load_state_dict(average.state_dict())
-                for name in _collapsed(state, scores, schedule):
-                    _recover(name, list(scores), network, best, optimiser)
-                    average.load_state_dict(network.state_dict())
-                    watch.rescue(name)
-                    watch.alarm(state.alarms[-1]["message"])
-                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                    save()
-                    saved = time.monotonic()
-            elapsed = earlier + time.monotonic() - begun
+                if state.step % schedule.check_every == 0 or state.step == schedule.updates:
+                    _check(training, judge(training.average), loss, schedule, watch)
+                whole = True
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                save_checkpoint(checkpoint, _tensors(training), vars(state))
+                saved = time.monotonic()
             dice = state.history[-1]["dice"] if state.history else math.nan
-            watch.progress(state.step, schedule.updates, loss=loss, dice=dice, updates_per_s=state.step / elapsed)
+            rate = state.step / max(state.seconds, 1e-6)
+            watch.progress(state.step, schedule.updates, loss=loss, dice=dice, updates_per_s=rate)
+            if interrupt.asked:
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
-        save()
+        if whole:
+            save_checkpoint(checkpoint, _tensors(training), vars(state))
         raise
-    save()
-    return best, state
+    save_checkpoint(checkpoint, _tensors(training), vars(state))
+    return training.best, state
+
+
+@dataclass(frozen=True)
+class _Training:
+    """All that changes while a network learns: weights now, their average, the best average so far, the optimiser."""
+
+    network: nn.Module
+    average: nn.Module
+    best: nn.Module
+    optimiser: torch.optim.Optimizer
+    state: State
+
+
+def _begin(network: nn.Module, schedule: Schedule, checkpoint: Path, watch: Watch) -> _Training:
+    """Start from the weights as they are, or from a checkpoint."""
+    optimiser = _optimiser(network, schedule)
+    tensors = load_checkpoint(checkpoint)
+    state = State(**tensors.facts) if tensors else State()
+    training = _Training(network, copy.deepcopy(network), copy.deepcopy(network), optimiser, state)
+    if tensors:
+        _restore(tensors.values, training)
+        for alarm in state.alarms:
+            watch.rescue(alarm["class"])
+    return training
+
+
+def _check(training: _Training, scores: Mapping[str, Score], loss: float, schedule: Schedule, watch: Watch) -> None:
+    """Note a judgement, keep the weights if they are the best, and help classes that collapsed."""
+    state = training.state
+    _note(state, scores, loss, schedule)
+    if state.best_step == state.step:
+        training.best.load_state_dict(training.average.state_dict())
+    for name in _collapsed(state, schedule):
+        _recover(state.classes.index(name), training)
+        watch.rescue(name)
+        watch.alarm(state.alarms[-1]["message"])
 
 
 def _update(network: nn.Module, step: Step, optimiser: torch.optim.Optimizer, schedule: Schedule, n: int) -> float:
@@ -185,7 +218,13 @@ def _update(network: nn.Module, step: Step, optimiser: torch.optim.Optimizer, sc
     if schedule.clip > 0:
         nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
     optimiser.step()
-    return float(loss.detach())
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise CristaeError(
+            f"the loss is no longer a number at update {n + 1}: the training ran away. Lower train.learning_rate (now "
+            f"{schedule.learning_rate:g}) and train again"
+        )
+    return value
 
 
 def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -222,59 +261,56 @@ def _note(state: State, scores: Mapping[str, Score], loss: float, schedule: Sche
         "dice": dice,
     }
     state.history.append(row | {f"dice_{name}": score.dice for name, score in scores.items()})
+    begun = state.step > GRACE * schedule.updates
+    state.silent = {
+        name: state.silent.get(name, 0) + 1 if begun and score.area_ratio < SILENT else 0
+        for name, score in scores.items()
+    }
     if math.isnan(dice) or dice >= state.best_dice - NOISE:
         state.best_step, state.best_dice = state.step, max(state.best_dice, dice)
 
 
-def _collapsed(state: State, scores: Mapping[str, Score], schedule: Schedule) -> list[str]:
+def _collapsed(state: State, schedule: Schedule) -> list[str]:
     """Return the classes of which next to nothing has been predicted for too long, and note the alarm."""
-    found = []
-    for name, score in scores.items():
-        dead = score.area_ratio < 0.02 and state.step > GRACE * schedule.updates
-        state.collapsed[name] = state.collapsed.get(name, 0) + 1 if dead else 0
-        if state.collapsed[name] >= PATIENCE and state.step < schedule.updates:
-            state.collapsed[name] = 0
-            message = (
-                f"class {name!r} collapsed to background at update {state.step}; went back to the best weights, "
-                "reset its output and will show more of it"
-            )
-            state.alarms.append({"step": state.step, "class": name, "message": message})
-            found.append(name)
+    if state.step == schedule.updates:
+        return []
+    found = [name for name, times in state.silent.items() if times >= PATIENCE]
+    for name in found:
+        state.silent[name] = 0
+        message = (
+            f"class {name!r} collapsed to background at update {state.step}; went back to the best weights, "
+            "reset its output and will show more of it"
+        )
+        state.alarms.append({"step": state.step, "class": name, "message": message})
     return found
 
 
 @torch.no_grad()
-def _recover(
-    name: str, classes: Sequence[str], network: nn.Module, best: nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
+def _recover(index: int, training: _Training) -> None:
     """Go back to the best weights so far, make the output of one class undecided, and forget all momentum."""
-    network.load_state_dict(best.state_dict())
-    optimiser.state.clear()
-    for head in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
-        if head.out_channels == len(classes) and head.kernel_size == (1, 1) and head.bias is not None:
-            index = list(classes).index(name)
-            nn.init.normal_(head.weight[index], std=0.01)
-            head.bias[index] = 0.0
+    network = training.network
+    network.load_state_dict(training.best.state_dict())
+    training.optimiser.state.clear()
+    head = getattr(network, "head", None)
+    if isinstance(head, nn.Conv2d) and head.bias is not None:
+        # A generator of its own: the global one is not in the checkpoint, and a resumed run must draw the same.
+        generator = torch.Generator().manual_seed(1000 * training.state.step + index)
+        head.weight[index] = 0.01 * torch.randn(head.weight[index].shape, generator=generator).to(head.weight.device)
+        head.bias[index] = 0.0
+    training.average.load_state_dict(network.state_dict())
 
 
-def _tensors(
-    network: nn.Module, average: nn.Module, best: nn.Module, optimiser: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    named = {"network": network, "average": average, "best": best}
+def _tensors(training: _Training) -> dict[str, Tensor]:
+    named = {"network": training.network, "average": training.average, "best": training.best}
     tensors = {f"{part}.{key}": value for part, one in named.items() for key, value in one.state_dict().items()}
-    for i, entries in optimiser.state_dict()["state"].items():
+    for i, entries in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{key}": value for key, value in entries.items()}
     return tensors
 
 
-def _restore(
-    tensors: Mapping[str, Tensor],
-    network: nn.Module,
-    average: nn.Module,
-    best: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    for part, one in (("network", network), ("average", average), ("best", best)):
+def _restore(tensors: Mapping[str, Tensor], training: _Training) -> None:
+    named = {"network": training.network, "average": training.average, "best": training.best}
+    for part, one in named.items():
         start = f"{part}."
         one.load_state_dict({key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)})
     entries: dict[int, dict[str, Tensor]] = {}
@@ -282,4 +318,5 @@ def _restore(
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
             entries.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
+    groups = training.optimiser.state_dict()["param_groups"]
+    training.optimiser.load_state_dict({"state": entries, "param_groups": groups})

@@ -135,8 +135,9 @@ def hold_out(
     """Split every labelled slice in a part to learn from and a rectangle to judge by.
 
     The rectangle covers `share` of the slice; of eight random ones that is taken in which the classes stand most like
-    in the whole slice. It is ignored in the first list, and all that counts in the second, where `JUDGED_MARGIN` pixels
-    of surroundings are kept as context with weight 0. A share of 0 holds out nothing.
+    in the whole slice, and that leaves at least half of every class. It is ignored in the first list, and all that
+    counts in the second, where `JUDGED_MARGIN` pixels of surroundings are kept as context with weight 0. A share of 0
+    holds out nothing.
     """
     if share <= 0:
         return list(slices), []
@@ -147,6 +148,10 @@ def hold_out(
         rng = np.random.default_rng([seed, one.z, 17])
         spots = [(int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))) for _ in range(8)]
         boxes = [(slice(y, y + size[0]), slice(x, x + size[1])) for y, x in spots]
+        boxes = [box for box in boxes if _leaves_most(one, box)]
+        if not boxes:  # a few objects that any rectangle would take away: all of them are needed to learn from
+            learn.append(one)
+            continue
         typical = one.target.mean((1, 2))
         # In ratios, so that a rare class counts as much as a common one.
         box = min(boxes, key=lambda b: _unlikeness(one.target[:, b[0], b[1]].mean((1, 2)), typical))
@@ -157,6 +162,12 @@ def hold_out(
         part = (slice(None), *wide)
         judge.append(LabelledSlice(one.z, one.image[part], one.target[part], (one.weight * inside)[part]))
     return learn, judge
+
+
+def _leaves_most(one: LabelledSlice, box: tuple[slice, slice]) -> bool:
+    """Say whether at least half of the pixels of every class lie outside a rectangle."""
+    painted = one.target * one.weight
+    return bool((painted[:, box[0], box[1]].sum((1, 2)) <= 0.5 * painted.sum((1, 2))).all())
 
 
 def _unlikeness(found: np.ndarray, typical: np.ndarray) -> float:
@@ -198,14 +209,15 @@ class PatchSampler:
     def __init__(self, slices: Sequence[LabelledSlice], sampling: Sampling, seed: int) -> None:
         self.slices, self.sampling, self.seed = list(slices), sampling, seed
         self.coverage = _coverage(self.slices)
-        self.rare = [i for i, share in enumerate(self.coverage) if share < RARE_COVERAGE]
         self._pixels: Mapping[int, list[tuple[int, np.ndarray]]] = {
             i: _pixels_of(self.slices, i) for i in range(len(self.coverage))
         }
+        self.rare = [i for i, share in enumerate(self.coverage) if share < RARE_COVERAGE and self._pixels[i]]
 
     def insist(self, index: int) -> None:
         """Treat a class as rare from now on, and give it one more turn than the others."""
-        self.rare = [*self.rare, index]
+        if self._pixels[index]:
+            self.rare = [*self.rare, index]
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return image ``(n, channels, t, t)``, target and weight ``(n, classes, t, t)`` of update `step`, float32."""
@@ -218,7 +230,9 @@ class PatchSampler:
 
     def _patch(self, rng: Generator, turn: int, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sampling = self.sampling
-        if not self.rare or i >= round(sampling.rare_share * sampling.batch):
+        # A share of 0.999 of 4 patches: three for sure, the fourth nearly always.
+        wanted_share = sampling.rare_share * sampling.batch - i
+        if not self.rare or rng.random() >= wanted_share:
             one = self.slices[int(rng.integers(len(self.slices)))]
             centre = rng.uniform(0, 1, 2) * np.array(one.image.shape[1:])
             return self._cut(one, centre, rng)

@@ -17,7 +17,7 @@ from cristae.project import Project, Run
 from cristae.stages.evaluate import Pair, Scale, evaluate_settings, score_slices, summarise, write_scores
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
-from cristae.stages.train import TrainSettings, choose_device, classes_to_learn, learn, view_of
+from cristae.stages.train import TrainSettings, choose_device, classes_to_learn, learn, remove_checkpoints, view_of
 
 PROTOCOL = "leave one labelled slice out"
 
@@ -40,10 +40,13 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     if len(slices) < 2:
         raise DataError(f"leaving one out takes at least two labelled slices; there are {len(slices)}")
     how = predict_settings(project, {})
+    # Every slice scored here was labelled, but never to the network that predicted it.
+    rules = evaluate_settings(project, {"exclude_labelled": False})
     inputs = {
         "image": str(project.image_facts.get("digest")),
         "labels": project.annotations.fingerprint(classes),
         "prediction": how.model_dump_json(),
+        "rules": rules.model_dump_json(),
     }
     run = project.run("crossvalidate", settings, inputs)
     if run.finished and not options.force:
@@ -55,12 +58,12 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     with project.lock(), project.record(run, settings, inputs):
         tables = []
         for done, z in enumerate(slices, start=1):
-            tables.append(_fold(project, run.path / f"without-z{z:04d}", z, (settings, how), options))
+            tables.append(
+                _fold(project, run.path / f"without-z{z:04d}", z, (settings, how, rules.tolerance_nm), options)
+            )
             progress(done, len(slices))
         table = pd.concat(tables, ignore_index=True)
         labelled = {name: project.annotations.labelled_slices(name) for name in classes}
-        # Every slice scored here was labelled, but never to the network that predicted it.
-        rules = evaluate_settings(project, {"exclude_labelled": False})
         scores = summarise(table, rules, labelled, PROTOCOL)
         write_scores(run.path, scores, table)
         run.update(classes=list(classes), dice_3d={name: one["dice_3d"] for name, one in scores["classes"].items()})
@@ -68,22 +71,25 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
 
 
 def _fold(
-    project: Project, folder: Path, z: int, how: tuple[TrainSettings, PredictSettings], options: Options
+    project: Project, folder: Path, z: int, how: tuple[TrainSettings, PredictSettings, float | None], options: Options
 ) -> pd.DataFrame:
     """Score slice z by networks that never saw it; a fold that is on disk is read."""
     stored = folder / "slices.parquet"
     if stored.is_file() and not options.force:
         return pd.read_parquet(stored)
-    settings, prediction = how
+    settings, prediction, tolerance_nm = how
     without = settings.model_copy(update={"exclude_slices": (*settings.exclude_slices, z)})
     learnable = _learnable(project, without)
+    if options.force:
+        remove_checkpoints(folder)
     folder.mkdir(parents=True, exist_ok=True)
     facts = learn(project, folder, without, learnable, options)
     found = [pair for group in facts["groups"] for pair in _predict_slice(project, folder / group, z, prediction)]
     truth = [(name, z, mask, project.annotations.read_slice(name, z)) for name, mask in found]
     pairs: list[Pair] = [pair for pair in truth if z in project.annotations.labelled_slices(pair[0])]
-    table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size))
+    table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size, tolerance_nm))
     table.to_parquet(stored, index=False)
+    remove_checkpoints(folder)
     return table
 
 
@@ -96,7 +102,7 @@ def _learnable(project: Project, settings: TrainSettings) -> tuple[str, ...]:
         if any(
             (annotations.read_slice(name, z) == 1).any()
             for z in annotations.labelled_slices(name)
-            if z not in settings.exclude_slices
+            if z not in settings.exclude_slices and z in (settings.slices or (z,))
         )
     )
     if not kept:

@@ -144,7 +144,7 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     classes = _scored_classes(project, predicted, options)
     labelled = _training_slices(project, predicted, classes, options)
     inputs = {
-        "predict": predicted.id,
+        "predict": f"{predicted.id} of {predicted.manifest['ended']}",  # done again, it may differ on a GPU
         "truth": project.truth.fingerprint(classes),
         "labelled": ";".join(f"{name}:{','.join(map(str, slices))}" for name, slices in labelled.items()),
     }

@@ -14,6 +14,7 @@ from cristae.geometry import Box, Grid
 from cristae.io.ome_zarr import (
     build_pyramid,
     create_volume,
+    is_ome_zarr,
     open_volume,
     read_facts,
     shard_shape,
@@ -53,6 +54,12 @@ def phantom(
         f"phantom: {' × '.join(map(str, grid.shape))} voxels of "
         f"{' × '.join(f'{size:g}' for size in grid.voxel_size)} nm (z, y, x), seed {settings.seed}"
     )
+    noted = project.image_facts.get("n_labelled")
+    if noted is not None:
+        if noted != n_labelled:
+            raise UsageError(f"{path} holds this phantom with {noted} labelled slices; choose another folder")
+        options.notify("phantom: nothing to do, it is there")
+        return project
     with project.lock(), writable(project.path):
         ids = project.path / "phantom_truth.ome.zarr"
         image = _layer(project.image_path, grid, np.uint8)
@@ -73,6 +80,7 @@ def phantom(
             project.truth.write_slices(name, _masks(layers[name], range(depth)))
             project.annotations.write_slices(name, _masks(layers[name], labelled))
         project.add_classes(CLASSES)
+        write_facts(project.image_path, {"n_labelled": n_labelled})
     return project
 
 
@@ -89,7 +97,7 @@ def _project(path: Path, settings: PhantomSettings) -> Project:
 
 
 def _layer(path: Path, grid: Grid, dtype: np.typing.DTypeLike) -> Volume:
-    if path.exists():
+    if is_ome_zarr(path):
         return open_volume(path, mode="r+")
     return create_volume(path, grid, dtype, "image" if path.parent.name != "labels" else "labels")
 

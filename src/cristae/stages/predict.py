@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +36,7 @@ class PredictSettings(BaseModel):
     views: Literal[1, 4, 8] = Field(1, description="mirrored and turned versions averaged; each costs the time of one")
     smooth_z: float = Field(0.7, ge=0, le=10, description="Gaussian smoothing along z, standard deviation in slices")
     tile_px: int = Field(1152, ge=64, description="largest side of a tile in px")
-    overlap_px: int = Field(64, ge=0, description="smallest overlap of neighbouring tiles in px")
+    overlap_px: int = Field(96, ge=0, description="smallest overlap of neighbouring tiles in px")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
     max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
 
@@ -65,14 +64,11 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
     if trained is None:
         raise DataError(f"{project.path} has no trained network yet; train one with: cristae train {project.path}")
     image = project.image
-    inputs = {"image": str(project.image_facts["digest"]), "train": trained.id}
-    run = project.run("predict", settings, inputs)
+    inputs = {"image": str(project.image_facts["digest"]), "train": trained.id, "weights": trained.manifest["weights"]}
+    # Memory decides in which blocks the work is done, not what comes out, so it is no part of what a run is.
+    run = project.run("predict", settings.model_copy(update={"max_ram_gb": None}), inputs)
     if run.finished and not options.force:
-        if project.latest("predict") != run:
-            with project.lock():
-                for name in run.manifest["classes"]:
-                    _publish(run.path / f"{name}.ome.zarr" / "labels" / name, project.image_path / "labels" / name)
-            project.ask_again(run)
+        _show_again(project, run)
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     choose_device(settings.device)
@@ -93,6 +89,16 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
     return run
 
 
+def _show_again(project: Project, run: Run) -> None:
+    """Put the masks of a finished run beside the image where those of another run, or none, are now."""
+    names, shown = run.manifest["classes"], project.image_path / "labels"
+    if project.latest("predict") != run or not all((shown / name).is_dir() for name in names):
+        with project.lock():
+            for name in names:
+                _publish(run.path / f"{name}.ome.zarr" / "labels" / name, shown / name)
+        project.ask_again(run)
+
+
 def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSettings, options: Options) -> None:
     """Predict the classes of one network: probabilities, then smoothing along z and masks."""
     device = choose_device(settings.device)
@@ -107,7 +113,7 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
     )
     image = project.image
     predictor = SlabPredictor(network, view, image.shape, inference, device)
-    block = block_shape(image.grid, predictor, len(model.classes), settings.max_ram_gb)
+    block = block_shape(image, predictor, len(model.classes), settings.max_ram_gb)
     raw = [_layer(run.path / f".{name}.raw.ome.zarr", image.grid, "probability") for name in model.classes]
     name = folder.name
     map_blocks(
@@ -158,7 +164,7 @@ class Smoothing:
         return [smooth, (smooth >= self.lowest).astype(np.uint8)]
 
 
-def block_shape(grid: Grid, predictor: SlabPredictor, n_classes: int, max_ram_gb: float) -> Voxels:
+def block_shape(image: Volume, predictor: SlabPredictor, n_classes: int, max_ram_gb: float) -> Voxels:
     """Return the largest block of whole shards whose reading, accumulating and writing stay within `max_ram_gb`.
 
     Whole slices are best, for no tile is computed twice; where a few of them do not fit they are cut along y and x.
@@ -168,15 +174,16 @@ def block_shape(grid: Grid, predictor: SlabPredictor, n_classes: int, max_ram_gb
     ResourceError
         If not even one shard with its surrounding tiles fits.
     """
-    _, n_y, n_x = grid.shape
-    budget = min(max_ram_gb * 2**30, 0.8 * psutil.virtual_memory().available)
+    _, n_y, n_x = image.shape
+    budget = min(max_ram_gb * 2**30, 0.8 * psutil.virtual_memory().total)
     factor = predictor.view.reduction
     shards = [(SHARD[0], n_y, n_x), (SHARD[0], SHARD[1] * 4, n_x), (SHARD[0], SHARD[1], n_x), SHARD]
     for depth, height, width in shards:
-        halo = _halo(predictor.halo, (depth, height, width), grid.shape)
-        read = (depth + 2 * halo[0]) * min(n_y, height + 2 * halo[1]) * min(n_x, width + 2 * halo[2])
+        halo = _halo(predictor.halo, (depth, height, width), image.shape)
+        rows, columns = min(n_y, height + 2 * halo[1]), min(n_x, width + 2 * halo[2])
+        read = image.dtype.itemsize * (depth + 2 * halo[0]) * rows * columns
         written = depth * min(height, n_y) * min(width, n_x) * n_classes
-        plane = min(n_y, height + 2 * halo[1]) * min(n_x, width + 2 * halo[2]) / factor**2
+        plane = rows * columns / factor**2
         floats = plane * (2 * predictor.view.n_channels + n_classes + 2) + 2 * min(height, n_y) * min(width, n_x)
         # Two blocks are read (this one and the next), two written (this one and the last).
         if 2 * (read + written) + 4 * floats <= budget:
@@ -224,17 +231,9 @@ def _publish(mask: Path, published: Path) -> None:
     for old in (partial, published):
         shutil.rmtree(old, ignore_errors=True)
     published.parent.mkdir(exist_ok=True)
-    shutil.copytree(mask, partial, copy_function=_link_or_copy)
+    shutil.copytree(mask, partial)  # not linked: what people paint over here must not change the run
     partial.replace(published)
     register_labels(published)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name where the disk can; these files are replaced, never changed in place."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _clear(run: Run) -> None:

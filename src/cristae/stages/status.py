@@ -60,12 +60,16 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     """Return what the inputs of a run are now, for those that can have changed since."""
     trained, predicted = project.latest("train"), project.latest("predict")
     classes = run.manifest.get("classes") or None
+    if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
+        # All classes with labels were meant, also those that have got some since.
+        classes = [name for name in project.classes if name in project.annotations.classes]
     now = {
         "image": str(project.image_facts.get("digest")),
         "labels": project.annotations.fingerprint(classes),
         "truth": project.truth.fingerprint(classes),
         "train": trained.id if trained else "",
-        "predict": predicted.id if predicted else "",
+        "weights": str(trained.manifest.get("weights")) if trained else "",
+        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
     }
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
 

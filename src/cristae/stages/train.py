@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -52,6 +53,9 @@ class TrainSettings(BaseModel):
     averaging: float = Field(0.98, ge=0, lt=1, description="decay per update of the average of weights that is kept")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means none")
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy beside the Dice loss")
+    rare_sampler: Literal["own", "machireddy2023", "pagano2023"] = Field(
+        "own", description="how rare classes are shown: by the next two settings, or as one of the papers did"
+    )
     rare_share: float = Field(0.5, ge=0, le=1, description="share of patches that must hold a rare class")
     rare_pixels: int = Field(50, ge=1, description="pixels of the rare class that such a patch must hold")
     flips: bool = Field(True, description="mirror patches")
@@ -87,8 +91,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "averaging": 0.0,
         "clip": 0.0,
         "cross_entropy": 0.0,
-        "rare_share": 0.8,
-        "rare_pixels": 100,
+        "rare_sampler": "machireddy2023",
         "quarter_turns": False,
         "rotation_deg": 0.0,
         "scale": 0.0,
@@ -102,11 +105,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Named starting points: `machireddy2023` are the values of that paper, `fast` a first look in about a minute."""
 
-RARE_SAMPLER: Mapping[str, Mapping[str, float]] = {
-    "machireddy2023": {"rare_share": 0.8, "rare_pixels": 100},
-    "pagano2023": {"rare_share": 0.999, "rare_pixels": 1},
+RARE_SAMPLERS: Mapping[str, tuple[float, int]] = {
+    "machireddy2023": (0.8, 100),
+    "pagano2023": (0.999, 1),
 }
-"""The papers' ways to show rare classes: 4 of 5 tiles with 100 pixels; all but one in a thousand with any."""
+"""The papers' ways to show rare classes: 4 of 5 tiles with 100 pixels of one; all but 1 in 1000 tiles with any."""
 
 
 def train_settings(project: Project, changes: Mapping[str, Any]) -> TrainSettings:
@@ -144,11 +147,18 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     torch.use_deterministic_algorithms(settings.deterministic)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
-            for old in run.path.glob("*/checkpoint.safetensors"):
-                old.unlink()
+            remove_checkpoints(run.path)
         facts = learn(project, run.path, settings, classes, options)
         run.update(**facts)
+    # Only now: until the run is finished, a checkpoint of a network that is ready keeps it from being trained again.
+    remove_checkpoints(run.path)
     return run
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of all networks of a run."""
+    for checkpoint in folder.glob("*/checkpoint.safetensors"):
+        checkpoint.unlink()
 
 
 def learn(
@@ -168,6 +178,7 @@ def learn(
     return {
         "classes": list(classes),
         "groups": names,
+        "weights": _digest([folder / name / "weights.safetensors" for name in names]),
         "device": str(choose_device(settings.device)),
         "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
         "alarms": [alarm for one in facts for alarm in one["alarms"]],
@@ -251,7 +262,6 @@ def _train_group(
         best,
     )
     _write_history(folder, state)
-    checkpoint.unlink(missing_ok=True)
     return {
         "labelled_slices": labelled,
         "alarms": [alarm["message"] for alarm in state.alarms],
@@ -281,7 +291,8 @@ def _load(
 
 def _sampling(settings: TrainSettings) -> Sampling:
     augmentation = Augmentation(**{name: getattr(settings, name) for name in Augmentation.__dataclass_fields__})
-    return Sampling(settings.tile_px, settings.batch, settings.rare_share, settings.rare_pixels, augmentation)
+    share, pixels = RARE_SAMPLERS.get(settings.rare_sampler, (settings.rare_share, settings.rare_pixels))
+    return Sampling(settings.tile_px, settings.batch, share, pixels, augmentation)
 
 
 def _schedule(settings: TrainSettings) -> Schedule:
@@ -294,6 +305,14 @@ def _group_name(classes: Sequence[str], settings: TrainSettings) -> str:
 
 def _write_history(folder: Path, state: State) -> None:
     pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return a hash of files: the same weights, the same text."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 def _merge_histories(folder: Path, groups: Sequence[str]) -> None:
