@@ -373,10 +373,10 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Abort:
-        click.echo("cancelled; the same command, without --force, goes on where this stopped", err=True)
+        click.echo("cancelled; the same command goes on where this stopped (leave out --force)", err=True)
         sys.exit(130)
     except KeyboardInterrupt:
-        click.echo("cancelled; the same command, without --force, goes on where this stopped", err=True)
+        click.echo("cancelled; the same command goes on where this stopped (leave out --force)", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

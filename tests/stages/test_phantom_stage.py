@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 import cristae
 from cristae.blockwise import Journal
 from cristae.errors import ResourceError, UsageError
-from cristae.io.ome_zarr import list_labels, open_volume
-from cristae.phantom import CLASSES
+from cristae.io.ome_zarr import SHARD, list_labels, open_volume
+from cristae.phantom import CLASSES, PhantomSettings
+from cristae.project import Project
 from cristae.stages.options import Options
 
 SMALL = {"shape": (20, 96, 96), "voxel_size": (20.0, 16.0, 16.0), "seed": 4, "missing_slices": (7,)}
@@ -69,6 +72,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_phantom_goes_on_and_ends_as_an_uninterrupted_one(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("cristae.phantom.volume.BLOCK", SHARD)  # two of them; the whole was made in one
     add = Journal.add
 
     def dying(self, tiling, key):
@@ -78,7 +82,7 @@ def test_a_killed_phantom_goes_on_and_ends_as_an_uninterrupted_one(made, tmp_pat
     monkeypatch.setattr(Journal, "add", dying)
     with pytest.raises(Killed):
         cristae.make_phantom(tmp_path / "killed", n_labelled=4, **SMALL)
-    monkeypatch.undo()
+    monkeypatch.setattr(Journal, "add", add)
     told = []
     options = Options(progress=lambda task: lambda done, total, **facts: told.append((task, done, total)))
     project = cristae.make_phantom(tmp_path / "killed", n_labelled=4, options=options, **SMALL)
@@ -133,6 +137,19 @@ def test_wrong_settings_are_named_and_nothing_is_written(tmp_path, message):
     assert not (tmp_path / "p").exists()
 
 
-def test_a_phantom_in_use_is_refused(made):
-    with made.lock(), pytest.raises(ResourceError, match="another process"):
-        cristae.make_phantom(made.path, n_labelled=4, **SMALL)
+def test_a_phantom_in_use_is_refused(tmp_path):
+    project = Project.create(tmp_path / "p", (16.0, 16.0, 16.0))
+    settings = PhantomSettings(**SMALL)
+    project.set_settings("phantom", settings.model_dump(mode="json", exclude_defaults=True))
+    with project.lock(), pytest.raises(ResourceError, match="another process"):
+        cristae.make_phantom(project.path, n_labelled=4, **SMALL)
+
+
+def test_labels_that_were_changed_since_are_kept(made, tmp_path):
+    project = Project(shutil.copytree(made.path, tmp_path / "copy"))
+    z = project.annotations.labelled_slices("nucleus")[0]
+    project.annotations.write_slice("nucleus", z, np.zeros(project.image.shape[1:], np.uint8))
+    cristae.make_phantom(project.path, n_labelled=4, **SMALL)
+    assert not project.annotations.read_slice("nucleus", z).any()
+    with pytest.raises(UsageError, match="4 labelled slices"):
+        cristae.make_phantom(project.path, n_labelled=3, **SMALL)

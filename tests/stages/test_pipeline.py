@@ -46,7 +46,7 @@ def test_all_stages_run_in_a_row_and_a_second_call_does_nothing(small_project, s
     assert [one.stage for one in runs] == ["train", "predict", "evaluate"]
     assert all(one.finished for one in runs)
     assert runs[1].manifest["train_run"] == runs[0].path.name
-    assert runs[2].manifest["inputs"]["predict"] == runs[1].id
+    assert runs[2].manifest["inputs"]["predict"].startswith(runs[1].id)
     scores = json.loads((runs[2].path / "scores.json").read_text())
     assert scores["classes"]["disc"]["labelled_slices"] == [0, 3, 5]
     before = times(small_project)
@@ -190,3 +190,20 @@ def test_the_slices_asked_for_are_those_that_are_left_out(small_project, setting
     assert pd.read_parquet(found.path / "slices.parquet")["z"].tolist() == [0, 3]
     found = cristae.cross_validate(small_project, **settings["train"], exclude_slices=(0,))
     assert pd.read_parquet(found.path / "slices.parquet")["z"].tolist() == [3, 5]
+
+
+def test_cross_validation_follows_the_rules_of_the_project(small_project, tiny):
+    small_project.set_settings("evaluate", {"tolerance_nm": 10.0})
+    first = cristae.cross_validate(small_project, **tiny | {"updates": 2})
+    scores = json.loads((first.path / "scores.json").read_text())
+    assert scores["classes"]["disc"]["dice_3d_tolerant"] is not None
+    small_project.set_settings("evaluate", {"tolerance_nm": 20.0})
+    assert cristae.cross_validate(small_project, **tiny | {"updates": 2}).id != first.id
+
+
+def test_new_classes_make_the_training_stale(small_project, tiny):
+    cristae.train(small_project, **tiny | {"updates": 2})
+    z = small_project.annotations.labelled_slices("disc")[0]
+    small_project.annotations.write_slice("ring", z, small_project.annotations.read_slice("disc", z))
+    small_project.add_classes(("ring",))
+    assert {one.stage: one.condition for one in cristae.status(small_project)}["train"] == "stale"

@@ -223,11 +223,12 @@ def predictor(shape, largest=64, overlap=16):
 
 
 def test_blocks_keep_to_the_memory_allowed(monkeypatch):
-    monkeypatch.setattr("psutil.virtual_memory", type("Memory", (), {"available": 2**40}))
+    monkeypatch.setattr("psutil.virtual_memory", type("Memory", (), {"total": 2**40}))
     grid = Grid((100, 9000, 9000), (8.0, 4.0, 4.0))
+    image = Volume(np.broadcast_to(np.uint8(0), grid.shape), grid)
     sizes = []
     for budget in (16, 8, 4, 2, 1, 0.5, 0.25):
-        block = block_shape(grid, predictor(grid.shape), 2, budget)
+        block = block_shape(image, predictor(grid.shape), 2, budget)
         assert all(n % shard == 0 for n, shard in zip(block, SHARD, strict=True))
         sizes.append(int(np.prod(block)))
         kept = [min(n, m) for n, m in zip(block, grid.shape, strict=True)]
@@ -235,14 +236,15 @@ def test_blocks_keep_to_the_memory_allowed(monkeypatch):
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0]
     with pytest.raises(ResourceError, match=r"not even one block.*raise predict\.max_ram_gb") as caught:
-        block_shape(grid, predictor(grid.shape), 2, 0.01)
+        block_shape(image, predictor(grid.shape), 2, 0.01)
     assert caught.value.exit_code == 4
 
 
 def test_blocks_leave_memory_to_others(monkeypatch):
     grid = Grid((100, 9000, 9000), (8.0, 4.0, 4.0))
-    monkeypatch.setattr("psutil.virtual_memory", type("Memory", (), {"available": 2**30}))
-    assert block_shape(grid, predictor(grid.shape), 2, 64) == block_shape(grid, predictor(grid.shape), 2, 0.8)
+    image = Volume(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    monkeypatch.setattr("psutil.virtual_memory", type("Memory", (), {"total": 2**30}))
+    assert block_shape(image, predictor(grid.shape), 2, 64) == block_shape(image, predictor(grid.shape), 2, 0.8)
 
 
 def test_the_memory_allowed_changes_the_blocks_but_not_the_result(make_small, tiny):
@@ -251,7 +253,7 @@ def test_the_memory_allowed_changes_the_blocks_but_not_the_result(make_small, ti
     how = {**FAST, "tile_px": 128, "overlap_px": 32}
     found, tilings = [], set()
     for budget in (4.0, 0.0076):
-        run = cristae.predict(project, max_ram_gb=budget, **how)
+        run = cristae.predict(project, max_ram_gb=budget, options=Options(force=True), **how)
         found.append(layers(run))
         tilings.add((run.path / "all.blocks").read_text().splitlines()[0])
     assert len(tilings) == 2

@@ -17,7 +17,7 @@ from cristae.learn.fit import Score
 from cristae.learn.patches import load_slices
 from cristae.stages import train as stage
 from cristae.stages.options import Options
-from cristae.stages.train import PRESETS, train_settings
+from cristae.stages.train import PRESETS, RARE_SAMPLERS, train_settings
 from cristae.volume import Volume
 
 
@@ -126,7 +126,7 @@ def test_a_killed_training_goes_on_at_its_checkpoint_and_ends_as_an_uninterrupte
     assert project.latest("train") is None
     steps = Steps()
     resumed = cristae.train(project, options=steps.options, **tiny)
-    assert steps.seen == list(range(11, 21))
+    assert steps.seen == list(range(14, 21))  # killed while the 13th was told, after its checkpoint
     assert weights(resumed) == weights(whole)
 
 
@@ -205,7 +205,7 @@ def test_the_preset_of_the_paper_has_the_values_of_the_paper(small_project):
     assert (settings.updates, settings.batch, settings.decay, settings.weight_decay) == (5000, 5, "constant", 0)
     assert (settings.tile_px, settings.context_nm) == (512, 8192)
     assert (settings.cross_entropy, settings.averaging, settings.clip) == (0, 0, 0)
-    assert (settings.rare_share, settings.rare_pixels) == (0.8, 100)
+    assert RARE_SAMPLERS[settings.rare_sampler] == (0.8, 100)
     assert settings.flips
     assert not settings.quarter_turns
     changes = ("rotation_deg", "scale", "contrast", "brightness", "gamma", "noise", "blur")
@@ -267,3 +267,36 @@ def test_two_trainings_at_once_are_refused(small_project, tiny):
         cristae.train(small_project, **tiny)
     assert caught.value.exit_code == 4
     assert not (small_project.path / "runs").exists()
+
+
+def test_a_network_that_is_ready_is_not_trained_again(make_small, tiny):
+    separate = tiny | {"separate": True}
+    whole = cristae.train(make_small("whole"), **separate)
+    project = make_small("cut")
+
+    def told(task):
+        def advance(done, total, **facts):
+            if task == "train dot" and done == 3:
+                raise KeyboardInterrupt
+
+        return advance
+
+    with pytest.raises(KeyboardInterrupt):
+        cristae.train(project, options=Options(progress=told), **separate)
+    seen = []
+
+    def listen(task):
+        return lambda done, total, **facts: seen.append((task, done))
+
+    resumed = cristae.train(project, options=Options(progress=listen), **separate)
+    assert "train disc" not in {task for task, _ in seen}
+    assert resumed.manifest["weights"] == whole.manifest["weights"]
+    assert not list(resumed.path.glob("*/checkpoint.safetensors"))
+
+
+def test_retrained_weights_make_a_new_prediction(small_project, tiny):
+    cristae.train(small_project, **tiny)
+    first = cristae.predict(small_project)
+    trained = small_project.latest("train")
+    trained.update(weights="others")  # as a GPU might give when the same training is forced
+    assert cristae.predict(small_project).id != first.id

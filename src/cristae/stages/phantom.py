@@ -81,6 +81,7 @@ def phantom(
             project.annotations.write_slices(name, _masks(layers[name], labelled))
         project.add_classes(CLASSES)
         write_facts(project.image_path, {"n_labelled": n_labelled})
+        journal.path.unlink(missing_ok=True)
     return project
 
 
