@@ -51,7 +51,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-_FORBIDDEN = ("/work/", "/tmp/bash_jobs", "/home/", "session", "pypi.org", "files.pythonhosted")
+_FORBIDDEN = ("/home/", "/root/", "/users/", "c:\\")
 
 
 class Block(NamedTuple):
