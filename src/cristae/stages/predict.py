@@ -36,7 +36,7 @@ class PredictSettings(BaseModel):
     views: Literal[1, 4, 8] = Field(1, description="mirrored and turned versions averaged; each costs the time of one")
     smooth_z: float = Field(0.7, ge=0, le=10, description="Gaussian smoothing along z, standard deviation in slices")
     tile_px: int = Field(1152, ge=64, description="largest side of a tile in px")
-    overlap_px: int = Field(96, ge=0, description="smallest overlap of neighbouring tiles in px")
+    overlap_px: int = Field(64, ge=0, description="smallest overlap of neighbouring tiles in px")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
     max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
 
