@@ -107,7 +107,10 @@ class SlabPredictor:
     def __init__(
         self, network: nn.Module, view: View, shape: Voxels, inference: Inference, device: torch.device
     ) -> None:
-        self.network, self.view, self.shape, self.inference, self.device = network, view, shape, inference, device
+        # Channels last is faster on CPUs, but only if weights and images both are.
+        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self.network = network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self.view, self.shape, self.inference, self.device = view, shape, inference, device
         extents = [-(-n // view.reduction) for n in shape[1:]]
         self.extent = (extents[0], extents[1])
         self.tilings = [Tiling.of(n, inference.tile_px, inference.overlap_px, inference.multiple) for n in self.extent]
@@ -206,9 +209,8 @@ class SlabPredictor:
         return mean[..., :height, :width].cpu().numpy()
 
     def _probability(self, image: Tensor) -> Tensor:
-        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits: Tensor = self.network(image.contiguous(memory_format=layout))
+            logits: Tensor = self.network(image.contiguous(memory_format=self._layout))
         return torch.sigmoid(logits.float())
 
 
