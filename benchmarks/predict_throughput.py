@@ -35,7 +35,7 @@ def run(quick: bool) -> Result:
     labels = {"mitochondrion": {0: np.tile(truth[0], (2, 2))}}
     with tempfile.TemporaryDirectory() as folder:
         project = stack_project(Path(folder) / "wide", image, (45.0, 4.6, 4.6), labels)
-        train = {"updates": 2 if quick else 30, "tile_px": 128, "context_nm": 500.0, "neighbours": 0}
+        train = {"updates": 2 if quick else 120, "context_nm": 883.2, "neighbours": 0}
         trained = cristae.train(project, **train)
         ours, probability = _predict(project, image.size, {})
         small, narrow = _predict(project, image.size, {"overlap_px": 32})
@@ -56,13 +56,16 @@ def run(quick: bool) -> Result:
 
         monai = image[0].size / _median(peer, max(1, n_bare // 2))
     theirs = torch.sigmoid(tiled["out"])[0, 0].numpy()
-    share = ours / bare
+    share, seam = ours / bare, float(np.abs(theirs - whole).max())
+    # Of ours, only what has no larger seam than MONAI may be compared with it.
+    pairs = ((ours, probability), (small, narrow))
+    equal = max((rate for rate, one in pairs if np.abs(one - whole).max() <= seam), default=0.0)
     return Result(
         "predict_throughput",
         ours / 1e6,
         "million voxels per s",
         "≥0.85 of the bare network and ≥1.5× MONAI at equal seam error",
-        None if quick else share >= 0.85 and max(ours, small) / monai >= 1.5,
+        None if quick else share >= 0.85 and equal / monai >= 1.5,
         monai / 1e6,
         ours / monai,
         details={
@@ -73,7 +76,7 @@ def run(quick: bool) -> Result:
             "largest_seam": {
                 "ours": float(np.abs(probability - whole).max()),
                 "ours_overlap_32": float(np.abs(narrow - whole).max()),
-                "monai": float(np.abs(theirs - whole).max()),
+                "monai": seam,
             },
         },
     )
