@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,9 +133,8 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
             outputs,
             block_shape=SHARD,
             halo=(finish.reach, 0, 0),
-            execution=replace(
-                Execution(options.executor, options.progress(f"smooth {one}")),
-                journal=Journal(run.path / f"{one}.blocks.z"),
+            execution=Execution(
+                options.executor, options.progress(f"smooth {one}"), Journal(run.path / f"{one}.blocks.z")
             ),
         )
 
