@@ -6,9 +6,12 @@ One layer per class, so that a nucleolus may lie inside a nucleus. A voxel of a 
 - 0: looked at and not this class, which holds only on slices where the class is complete;
 - 255 (`IGNORE`): nobody looked. **Unlabelled is never background**; ignored voxels enter no loss and no score.
 
+A class of **instances**, such as cells, holds the id of an object in place of 1, the same id on every slice, and
+`IGNORE_ID` in place of `IGNORE`; `Annotations.read_slice` shows it as a mask all the same.
+
 On disk an OME-Zarr per class in one folder; slices nobody touched take no space::
 
-    annotations.ome.zarr/labels/<class>      chunks of one slice, fill value 255
+    annotations.ome.zarr/labels/<class>      chunks of one slice, fill value 255; 4294967295 of instances
 
 The truth that results are scored against is kept the same way, in ``truth.ome.zarr``.
 """
@@ -39,6 +42,8 @@ from cristae.volume import Volume
 
 IGNORE = 255
 """Value of voxels that nobody looked at."""
+IGNORE_ID = 2**32 - 1
+"""The same in a class of instances."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -83,6 +88,29 @@ class Annotations:
 
     def read_slice(self, name: str, z: int) -> np.ndarray:
         """Return one slice of a class: uint8 ``(y, x)`` of 0, 1 and `IGNORE`; all `IGNORE` where nobody looked."""
+        stored = self._stored_slice(name, z)
+        if stored.dtype == np.uint8:
+            return stored
+        return np.where(stored == IGNORE_ID, np.uint8(IGNORE), (stored != 0).astype(np.uint8))
+
+    def read_ids(self, name: str, z: int) -> np.ndarray:
+        """Return one slice of a class of instances: uint32 ``(y, x)`` of ids, 0 and `IGNORE_ID`.
+
+        Raises
+        ------
+        UsageError
+            If the class has no labels, or masks only.
+        """
+        stored = self._stored_slice(name, z)
+        if stored.dtype == np.uint8:
+            raise UsageError(f"the labels of {name!r} are masks; import them with the ids of objects (--instances)")
+        return stored
+
+    def has_instances(self, name: str) -> bool:
+        """Say whether a class has labels and they tell objects apart."""
+        return name in self.classes and self.layer(name).dtype != np.uint8
+
+    def _stored_slice(self, name: str, z: int) -> np.ndarray:
         if name not in self.classes:
             raise UsageError(f"no labels of class {name!r}; there are {', '.join(self.classes) or 'none'}")
         return self.layer(name).read(self._slice_box(z))[0]
@@ -103,8 +131,8 @@ class Annotations:
         name
             Class; its layer is made when needed.
         slices
-            Pairs of slice index and labels: uint8 ``(y, x)``, 1 the class, 0 not, `IGNORE` not looked at. They are
-            taken one at a time.
+            Pairs of slice index and labels ``(y, x)``, taken one at a time. Masks are uint8: 1 the class, 0 not,
+            `IGNORE` not looked at. Instances are uint32: ids, 0 and `IGNORE_ID`.
         complete
             Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
 
@@ -112,15 +140,18 @@ class Annotations:
         ------
         DataError
             If z lies outside the volume, the slice has another size, or holds other values.
+        UsageError
+            If masks are given where instances are stored, or the other way round.
         """
         check_class_name(name)
         layer: Volume | None = None
         entries: dict[str, Mapping[str, int | bool | str]] = {}
         try:
             for z, labels in slices:
+                ignore = labels.dtype.type(IGNORE if labels.dtype == np.uint8 else IGNORE_ID)
                 n_voxels = self._check(z, labels)
-                values = labels if complete else np.where(labels == 1, np.uint8(1), np.uint8(IGNORE))
-                layer = layer or self._writable_layer(name)
+                values = labels if complete else np.where(labels == 0, ignore, labels)
+                layer = layer or self._writable_layer(name, labels.dtype)
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])
                 digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
@@ -145,20 +176,29 @@ class Annotations:
             raise DataError(
                 f"labels of slice {z} are {labels.shape} (y, x); the image's slices are {self.grid.shape[1:]}"
             )
+        if labels.dtype == np.uint32:
+            return int(((labels != 0) & (labels != IGNORE_ID)).sum())
         counts = np.bincount(labels.ravel(), minlength=256)
         if counts[2:IGNORE].any():
             wrong = 2 + int(np.argmax(counts[2:IGNORE] > 0))
             raise DataError(f"labels of slice {z} hold the value {wrong}; expected 0, 1 and {IGNORE}")
         return int(counts[1])
 
-    def _writable_layer(self, name: str) -> Volume:
+    def _writable_layer(self, name: str, dtype: np.dtype) -> Volume:
         path = self.path / "labels" / name
-        if is_ome_zarr(path):
-            register_labels(path)  # a kill may have come between making it and entering it
-        else:
-            storage = Storage(chunk=(1, 512, 512), shard=(1, 512, 512), fill_value=IGNORE)
-            return create_volume(path, self.grid, np.uint8, "labels", storage)
-        return open_volume(path, mode="r+")
+        if not is_ome_zarr(path):
+            ignore = IGNORE if dtype == np.uint8 else IGNORE_ID
+            storage = Storage(chunk=(1, 512, 512), shard=(1, 512, 512), fill_value=ignore)
+            return create_volume(path, self.grid, dtype, "labels", storage)
+        register_labels(path)  # a kill may have come between making it and entering it
+        layer = open_volume(path, mode="r+")
+        if layer.dtype != dtype:
+            kinds = {True: "masks", False: "ids of objects"}
+            raise UsageError(
+                f"the labels of {name!r} are {kinds[layer.dtype == np.uint8]}, not {kinds[dtype == np.uint8]}; "
+                f"choose another class name, or remove {path} first"
+            )
+        return layer
 
     def n_voxels(self, name: str) -> int:
         """Return how many voxels were painted as class `name`."""

@@ -167,6 +167,7 @@ def _label_command(verb: str, purpose: str) -> None:
     @click.option("--first-slice", type=int, help="Number that file names give to slice 0.")
     @click.option("--ignore-value", type=int, help="Value in the files that says nobody looked.")
     @click.option("--partial", multiple=True, metavar="NAME", help="Class of which not every object is painted.")
+    @click.option("--instances", is_flag=True, help="Values are ids of objects, such as cells; keep them.")
     @stage_options
     def command(stage: Stage, project: Path, source: Path, classes: tuple[str, ...], **rules: Any) -> None:
         from cristae import api  # noqa: PLC0415

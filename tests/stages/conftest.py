@@ -11,7 +11,7 @@ import pytest
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
 from cristae.project import Project
-from cristae.stages.importing import survey
+from cristae.stages.survey import survey
 from cristae.volume import Volume
 
 SHAPE = (6, 64, 64)

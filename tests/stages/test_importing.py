@@ -21,13 +21,12 @@ from cristae.stages import importing
 from cristae.stages.importing import (
     ImportImageSettings,
     ImportLabelsSettings,
-    grey_moments,
     import_image,
     import_labels,
     import_truth,
-    survey,
 )
 from cristae.stages.options import Options
+from cristae.stages.survey import grey_moments, survey
 from cristae.volume import Volume
 
 SIZE = (45.0, 4.6, 4.6)

@@ -8,6 +8,7 @@
 
 Every value but 0 and the ignore value is the structure, so masks of 0 and 255 and instance ids both fit. With a map
 of values one file holds several structures; one value may belong to two, such as a nucleolus inside its nucleus.
+Where objects are told apart, as cells are, their ids are kept.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from cristae.io.images import (
 from cristae.io.ome_zarr import open_volume
 from cristae.io.tiff import TiffStack
 
-_NOBODY_LOOKED = 255
-
 
 @dataclass(frozen=True)
 class LabelRules:
@@ -50,16 +49,22 @@ class LabelRules:
         Number that the file name of slice 0 of the volume carries.
     ignore_value
         Value that says nobody looked.
+    instances
+        Whether values are ids of objects, to be kept.
     """
 
     values: Mapping[str, tuple[int, ...] | None]
     slices: tuple[int, ...] | None = None
     first_slice: int = 0
     ignore_value: int | None = None
+    instances: bool = False
 
 
 class LabelSlice(NamedTuple):
-    """One labelled slice: z, and per class uint8 ``(y, x)``: 1 the class, 0 not, 255 nobody looked."""
+    """One labelled slice: z, and per class ``(y, x)``: 1 or the id of an object, 0, the largest value nobody looked.
+
+    uint8 of masks and uint32 of instances.
+    """
 
     z: int
     layers: dict[str, np.ndarray]
@@ -110,7 +115,7 @@ class LabelSource:
         DataError
             If a value is in no class, a class has no voxel on any slice, nothing is labelled, or a file is damaged.
         """
-        counts = {z: {name: int((layer == 1).sum()) for name, layer in layers.items()} for z, layers in self.slices()}
+        counts = {z: {name: _n_labelled(layer) for name, layer in layers.items()} for z, layers in self.slices()}
         for name in self.rules.values:
             if not any(count[name] for count in counts.values()):
                 raise DataError(
@@ -127,7 +132,7 @@ class LabelSource:
         ignored = ids == ignore if ignore is not None else np.zeros(ids.shape, np.bool_)
         layers: dict[str, np.ndarray] = {}
         known = {0} | ({ignore} if ignore is not None else set())
-        if ignore is None and None in self.rules.values.values() and _ambiguous(ids):
+        if ignore is None and not self.rules.instances and None in self.rules.values.values() and _ambiguous(ids):
             raise DataError(
                 f"{self.source}: slice {z} holds 0, 1 and 255, and 255 may be the class or mean nobody looked; say "
                 "which: name 255 as the ignore value, or give the values of the class, such as NAME=1,255"
@@ -135,7 +140,9 @@ class LabelSource:
         for name, values in self.rules.values.items():
             inside = np.isin(ids, values) if values else (ids != 0) & ~ignored
             known |= set(values or ())
-            layers[name] = np.where(ignored, _NOBODY_LOOKED, inside).astype(np.uint8)
+            layers[name] = np.where(ignored, np.uint8(255), inside.astype(np.uint8))
+            if self.rules.instances:
+                layers[name] = np.where(ignored, np.uint32(2**32 - 1), self._ids(ids, z) * inside)
         if None not in self.rules.values.values():
             unknown = [int(value) for value in np.unique(ids) if int(value) not in known]
             if unknown:
@@ -145,6 +152,19 @@ class LabelSource:
                     "Add a class for it, or name it as the ignore value"
                 )
         return layers
+
+    def _ids(self, ids: np.ndarray, z: int) -> np.ndarray:
+        low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
+        if low < 0 or high >= 2**32 - 1:
+            raise DataError(
+                f"{self.source}: slice {z} holds the id {low if low < 0 else high}; expected ids from 0 (none) to "
+                f"{2**32 - 2}. Number the objects anew, or name the value as the ignore value"
+            )
+        return ids.astype(np.uint32)
+
+
+def _n_labelled(layer: np.ndarray) -> int:
+    return int(((layer != 0) & (layer != np.iinfo(layer.dtype).max)).sum())
 
 
 def _ambiguous(ids: np.ndarray) -> bool:
@@ -273,6 +293,8 @@ def _sorted(places: Sequence[int]) -> tuple[tuple[int, int], ...]:
 def _check_rules(rules: LabelRules) -> None:
     if not rules.values:
         raise UsageError("name at least one class that the labels are of")
+    if rules.instances and len(rules.values) > 1:
+        raise UsageError("ids of objects are of one class; import each class of instances by itself")
     if len(rules.values) > 1 and not all(rules.values.values()):
         raise UsageError("with several classes in one source give the values of each, as in nucleus=1, nucleolus=2")
     taken = {value for values in rules.values.values() for value in values or ()}

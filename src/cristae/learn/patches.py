@@ -18,6 +18,7 @@ from cristae.errors import DataError
 from cristae.geometry import Box
 from cristae.learn.augment import Augmentation, augment
 from cristae.learn.scale import normalise, reduce_slices
+from cristae.learn.targets import Target
 from cristae.volume import Volume
 
 JUDGED_MARGIN = 64
@@ -95,32 +96,34 @@ class View:
 
 
 def load_slices(
-    image: Volume, annotations: Annotations, classes: Sequence[str], view: View, slices: Sequence[int]
+    image: Volume, annotations: Annotations, targets: Sequence[Target], view: View, slices: Sequence[int]
 ) -> list[LabelledSlice]:
     """Read the named labelled slices of a project into memory.
 
     Raises
     ------
     DataError
-        If a class has no labelled pixel on these slices.
+        If a target has no labelled pixel on these slices.
     """
-    found = [_load_slice(image, annotations, classes, view, z) for z in slices]
-    for i, name in enumerate(classes):
+    found = [_load_slice(image, annotations, targets, view, z) for z in slices]
+    for i, target in enumerate(targets):
         if not any(one.target[i].any() for one in found):
             raise DataError(
-                f"class {name!r} has no labelled pixel on the training slices "
+                f"class {target.name!r} has no labelled pixel on the training slices "
                 f"{', '.join(map(str, slices)) or '(none)'}; import some, or leave it out by --set train.classes=..."
             )
     return found
 
 
-def _load_slice(image: Volume, annotations: Annotations, classes: Sequence[str], view: View, z: int) -> LabelledSlice:
+def _load_slice(
+    image: Volume, annotations: Annotations, targets: Sequence[Target], view: View, z: int
+) -> LabelledSlice:
     depth, height, width = image.shape
     planes = []
     for k in view.channels(z, depth):
         plane = image.read(Box((k, 0, 0), (k + 1, height, width)))
         planes.append(reduce_slices(normalise(plane, view.mean[k : k + 1], view.deviation[k : k + 1]), view.reduction))
-    labels = np.stack([annotations.read_slice(name, z) for name in classes])
+    labels = np.stack([target.read(annotations, z) for target in targets])
     seen = reduce_slices((labels != IGNORE).astype(np.float32), view.reduction)
     share = reduce_slices((labels == 1).astype(np.float32), view.reduction)
     # A pixel made of seen and unseen voxels counts as seen when at least half of it was.

@@ -31,6 +31,7 @@ from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_
 from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour
 from cristae.stages.options import Options
 from cristae.volume import Volume
+from cristae.wording import number_ranges
 
 PER_CLASS = 4
 """Slices shown of each class, and of the labels."""
@@ -164,7 +165,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    surroundings.filters.update(score=_score, moment=_moment, duration=_duration, ranges=_ranges)
+    surroundings.filters.update(score=_score, moment=_moment, duration=_duration, ranges=number_ranges)
     return surroundings.get_template("template.html.j2")
 
 
@@ -335,7 +336,7 @@ def _volume_facts(found: Findings) -> list[tuple[str, str]]:
         ("Voxel size (z × y × x)", " × ".join(f"{size:g}" for size in image.grid.voxel_size) + " nm"),
         ("Physical size (z × y × x)", overlays.length_in_words(*sizes)),
         ("Grey values", str(image.dtype)),
-        *([("Missing slices", _ranges(missing))] if missing else []),
+        *([("Missing slices", number_ranges(missing))] if missing else []),
     ]
 
 
@@ -374,14 +375,3 @@ def _duration(seconds: Any) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02.0f} s" if minutes else f"{rest:.1f} s"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as ``1–4, 9``."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs) or "none"

@@ -13,6 +13,7 @@ from cristae.errors import DataError
 from cristae.geometry import Block, Box
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
+from cristae.learn.targets import targets_of
 from cristae.project import Project, Run
 from cristae.stages.evaluate import Pair, Scale, evaluate_settings, score_slices, summarise, write_scores
 from cristae.stages.options import Options
@@ -63,10 +64,11 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
             )
             progress(done, len(slices))
         table = pd.concat(tables, ignore_index=True)
-        labelled = {name: project.annotations.labelled_slices(name) for name in classes}
+        targets = targets_of(project.annotations, classes, settings.boundary_nm)
+        labelled = {one.name: project.annotations.labelled_slices(one.layer) for one in targets}
         scores = summarise(table, rules, labelled, PROTOCOL)
         write_scores(run.path, scores, table)
-        run.update(classes=list(classes), dice_3d={name: one["dice_3d"] for name, one in scores["classes"].items()})
+        run.update(classes=list(labelled), dice_3d={name: one["dice_3d"] for name, one in scores["classes"].items()})
     return run
 
 
@@ -85,8 +87,13 @@ def _fold(
     folder.mkdir(parents=True, exist_ok=True)
     facts = learn(project, folder, without, learnable, options)
     found = [pair for group in facts["groups"] for pair in _predict_slice(project, folder / group, z, prediction)]
-    truth = [(name, z, mask, project.annotations.read_slice(name, z)) for name, mask in found]
-    pairs: list[Pair] = [pair for pair in truth if z in project.annotations.labelled_slices(pair[0])]
+    annotations = project.annotations
+    targets = {one.name: one for one in targets_of(annotations, learnable, settings.boundary_nm)}
+    pairs: list[Pair] = [
+        (name, z, mask, targets[name].read(annotations, z))
+        for name, mask in found
+        if z in annotations.labelled_slices(targets[name].layer)
+    ]
     table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size, tolerance_nm))
     table.to_parquet(stored, index=False)
     remove_checkpoints(folder)

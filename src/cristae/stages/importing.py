@@ -25,7 +25,7 @@ from cristae.annotations import Annotations, check_class_name
 from cristae.blockwise import Execution, Journal, Progress, map_blocks
 from cristae.errors import DataError, UsageError
 from cristae.files import writable, write_atomically
-from cristae.geometry import Block, Voxels, blocks
+from cristae.geometry import Block
 from cristae.io.images import ImageSource, open_images
 from cristae.io.labels import LabelRules, LabelSource, open_labels
 from cristae.io.ome_zarr import (
@@ -34,15 +34,13 @@ from cristae.io.ome_zarr import (
     is_ome_zarr,
     list_labels,
     open_volume,
-    shard_shape,
     write_facts,
 )
 from cristae.project import Project
 from cristae.stages.options import Options
+from cristae.stages.survey import survey, whole_shards
 from cristae.volume import Volume
-
-_BLOCK_BYTES = 2**28
-"""A block of copying holds whole slices up to this size, bands of them beyond."""
+from cristae.wording import number_ranges
 
 
 class ImportImageSettings(BaseModel):
@@ -72,6 +70,9 @@ class ImportLabelsSettings(BaseModel):
         None, description="number that file names give to slice 0 of the image; none: as in the names of the image"
     )
     ignore_value: int | None = Field(None, description="value in the files that says nobody looked")
+    instances: bool = Field(
+        False, description="values are ids of objects, as of cells, the same on every slice, and are kept"
+    )
     complete: bool = Field(
         True, description="whether every object of the classes is painted on these slices; if not, 0 becomes ignore"
     )
@@ -195,57 +196,6 @@ def import_truth(
         return _store(project, project.truth, source, settings, options or Options())
 
 
-def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
-    """Return what later stages need to know of an image as a whole, in one pass.
-
-    Returns
-    -------
-    dict
-        ``digest``: the same voxels, the same text. ``slice_mean``, ``slice_std``: one float per slice over voxels
-        that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1.
-    """
-    depth = volume.shape[0]
-    counts: list[np.ndarray] = [np.zeros(0, np.int64)] * depth
-    digests = [hashlib.blake2b(digest_size=16) for _ in range(depth)]
-    todo = list(blocks(volume.grid.box, _slab(volume)))
-    for done, block in enumerate(todo, start=1):
-        for z, values in enumerate(volume.read(block.write), start=block.write.start[0]):
-            digests[z].update(np.ascontiguousarray(values).data)
-            counts[z] = _add(counts[z], np.bincount(values.ravel()))
-        progress(done, len(todo))
-    total = hashlib.blake2b(f"{volume.shape} {volume.dtype.name}".encode(), digest_size=16)
-    for digest in digests:
-        total.update(digest.digest())
-    moments = [grey_moments(count) for count in counts]
-    return {
-        "digest": total.hexdigest(),
-        "slice_mean": [mean for mean, _ in moments],
-        "slice_std": [deviation for _, deviation in moments],
-    }
-
-
-def grey_moments(counts: np.ndarray) -> tuple[float, float]:
-    """Return mean and standard deviation of grey values that occur `counts` times, without value 0.
-
-    Parameters
-    ----------
-    counts
-        Integer ``(n,)``: how often the values 0 to n - 1 occur.
-
-    Returns
-    -------
-    tuple of float
-        ``(0, 1)`` where nothing is left; a deviation of 0 is given as 1, so that dividing by it is safe.
-    """
-    weights = counts[1:].astype(np.float64)
-    if not weights.sum():
-        return 0.0, 1.0
-    values = np.arange(1, len(counts), dtype=np.float64)
-    mean = float((weights * values).sum() / weights.sum())
-    deviation = float(np.sqrt((weights * (values - mean) ** 2).sum() / weights.sum()))
-    return mean, deviation or 1.0
-
-
 def _copy(project: Project, opened: ImageSource, fingerprint: str, options: Options) -> Path:
     """Copy the voxels into the hidden folder, going on where a killed import of the same source stopped."""
     workplace = project.path / ".importing"
@@ -264,7 +214,7 @@ def _copy(project: Project, opened: ImageSource, fingerprint: str, options: Opti
         return values
 
     execution = Execution(options.executor, options.progress("copying image"), Journal(workplace / "journal"))
-    map_blocks(same, [opened.volume], [volume], block_shape=_slab(volume), execution=execution)
+    map_blocks(same, [opened.volume], [volume], block_shape=whole_shards(volume), execution=execution)
     return workplace
 
 
@@ -312,7 +262,7 @@ def _store(
     first = settings.first_slice
     if first is None:
         first = int(project.image_facts.get("first_number", 0))
-    rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value)
+    rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value, settings.instances)
     opened = open_labels(Path(source), project.image.shape, rules)
     counts = opened.check()
     for name in settings.classes:
@@ -323,7 +273,7 @@ def _store(
     for name in settings.classes:
         n_voxels = sum(count[name] for count in counts.values())
         options.notify(
-            f"{name}: {n_voxels} voxels on {len(counts)} slices (z {_ranges(sorted(counts))}), "
+            f"{name}: {n_voxels} voxels on {len(counts)} slices (z {number_ranges(sorted(counts))}), "
             f"{100 * n_voxels / (area * len(counts)):.2f} % of them"
         )
     return annotations
@@ -350,24 +300,6 @@ def _fingerprint(source: Path, opened: ImageSource) -> str:
     return total.hexdigest()
 
 
-def _slab(volume: Volume) -> Voxels:
-    """Return the shape of blocks that own whole shards and, as far as memory goes, whole slices."""
-    depth, rows, columns = shard_shape(volume)
-    if (depth, rows, columns) == (1, 1, 1):  # a source on its way in
-        depth, rows = 16, 1024
-    _, height, width = volume.shape
-    row_bytes = max(1, depth * width * volume.dtype.itemsize)
-    n_rows = max(1, _BLOCK_BYTES // row_bytes // rows) * rows
-    return depth, n_rows if n_rows < height else -(-height // rows) * rows, -(-width // columns) * columns
-
-
-def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
-    total = longer.copy()
-    total[: len(shorter)] += shorter
-    return total
-
-
 def _describe(name: str, volume: Volume) -> str:
     size = " × ".join(f"{length:.6g}" for length in volume.grid.voxel_size)
     extent = (n * length / 1e3 for n, length in zip(volume.shape, volume.grid.voxel_size, strict=True))
@@ -377,23 +309,10 @@ def _describe(name: str, volume: Volume) -> str:
     )
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Write ascending numbers as people do: 0–19, 30."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
-
-
 __all__ = [
     "ImportImageSettings",
     "ImportLabelsSettings",
-    "grey_moments",
     "import_image",
     "import_labels",
     "import_truth",
-    "survey",
 ]

@@ -23,8 +23,8 @@ from cristae.io.ome_zarr import (
 from cristae.phantom import CLASSES, PhantomSettings, build_scene
 from cristae.phantom.volume import write_phantom
 from cristae.project import Project
-from cristae.stages.importing import survey
 from cristae.stages.options import Options
+from cristae.stages.survey import survey
 from cristae.volume import Volume
 
 LAYERS = ("cell", *CLASSES)

@@ -20,6 +20,7 @@ from cristae.learn.fit import Schedule, State, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, hold_out, load_slices
 from cristae.learn.scale import reduction
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.learn.targets import Target, targets_of
 from cristae.nets.registry import build_network, network_names
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
@@ -38,6 +39,7 @@ class TrainSettings(BaseModel):
     slices: tuple[int, ...] = Field((), description="labelled slices to learn from; empty means all")
     exclude_slices: tuple[int, ...] = Field((), description="labelled slices not to learn from")
     separate: bool = Field(False, description="one network per class, as the papers did, instead of one for all")
+    boundary_nm: float = Field(40.0, gt=0, description="width of the boundary between cells, of classes of instances")
     network: str = Field("resunet", description="name of the network")
     base_width: int = Field(16, ge=1, le=256, description="channels at full resolution; the paper's ResUNet has 64")
     neighbours: int = Field(1, ge=0, le=8, description="slices on either side shown as further channels")
@@ -168,15 +170,12 @@ def learn(
 
     One subfolder per network with weights and history; ``history.csv`` of all beside them.
     """
-    groups = [(name,) for name in classes] if settings.separate else [classes]
-    names = [_group_name(group, settings) for group in groups]
-    facts = [
-        _train_group(project, folder / name, settings, group, options)
-        for name, group in zip(names, groups, strict=True)
-    ]
+    groups = _groups(project, settings, classes)
+    facts = [_train_group(project, folder / name, settings, group, options) for name, group in groups.items()]
+    names = list(groups)
     _merge_histories(folder, names)
     return {
-        "classes": list(classes),
+        "classes": [name for one in facts for name in one["labelled_slices"]],
         "groups": names,
         "weights": _digest([folder / name / "weights.safetensors" for name in names]),
         "device": str(choose_device(settings.device)),
@@ -240,17 +239,19 @@ def _train_group(
         f"slices reduced by {factor}, tiles of {settings.tile_px} px span {spans:g} nm"
         + (f" (asked for {settings.context_nm:g} nm)" if abs(spans - settings.context_nm) > 1 else "")
     )
-    slices, labelled = _load(project, settings, classes, factor)
+    targets = targets_of(project.annotations, classes, settings.boundary_nm)
+    names = tuple(target.name for target in targets)
+    slices, labelled = _load(project, settings, targets, factor)
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
     sampler = PatchSampler(learn if settings.holdout_share else slices, _sampling(settings), settings.seed)
-    step = SupervisedStep(sampler, classes, settings.cross_entropy, device)
+    step = SupervisedStep(sampler, names, settings.cross_entropy, device)
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, 2 * settings.neighbours + 1, len(classes), settings.base_width)
+    network = build_network(settings.network, 2 * settings.neighbours + 1, len(names), settings.base_width)
     multiple = int(getattr(network, "multiple", 1))
     if settings.tile_px % multiple:
         raise UsageError(f"tile_px must be a multiple of {multiple} for {settings.network}, got {settings.tile_px}")
     watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
-    judge = HeldOutJudge(judged, classes, multiple)
+    judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
     try:
         best, state = fit(network.to(device), step, judge, _schedule(settings), checkpoint, watch)
@@ -258,7 +259,7 @@ def _train_group(
         step.close()
     save_model(
         folder,
-        Model(settings.network, settings.base_width, classes, factor, settings.neighbours, grid.voxel_size),
+        Model(settings.network, settings.base_width, names, factor, settings.neighbours, grid.voxel_size),
         best,
     )
     _write_history(folder, state)
@@ -272,10 +273,11 @@ def _train_group(
 
 
 def _load(
-    project: Project, settings: TrainSettings, classes: tuple[str, ...], factor: int
+    project: Project, settings: TrainSettings, targets: Sequence[Target], factor: int
 ) -> tuple[list[LabelledSlice], dict[str, list[int]]]:
-    """Read the slices to learn from; also return which slices teach which class."""
+    """Read the slices to learn from; also return which slices teach which output map."""
     annotations, image = project.annotations, project.image
+    classes = sorted({target.layer for target in targets})
     available = {z for name in classes for z in annotations.labelled_slices(name)}
     absent = sorted(set(settings.slices) - available)
     if absent:
@@ -284,8 +286,8 @@ def _load(
             f"labelled are {', '.join(map(str, sorted(available))) or 'none'}"
         )
     chosen = sorted((set(settings.slices) or available) - set(settings.exclude_slices))
-    labelled = {name: [z for z in annotations.labelled_slices(name) if z in chosen] for name in classes}
-    slices = load_slices(image, annotations, classes, view_of(project, factor, settings.neighbours), chosen)
+    labelled = {one.name: [z for z in annotations.labelled_slices(one.layer) if z in chosen] for one in targets}
+    slices = load_slices(image, annotations, targets, view_of(project, factor, settings.neighbours), chosen)
     return slices, labelled
 
 
@@ -299,8 +301,11 @@ def _schedule(settings: TrainSettings) -> Schedule:
     return Schedule(**{name: getattr(settings, name) for name in Schedule.__dataclass_fields__})
 
 
-def _group_name(classes: Sequence[str], settings: TrainSettings) -> str:
-    return classes[0] if settings.separate else "all"
+def _groups(project: Project, settings: TrainSettings, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each network by its name: one for all masks, and one for each class of instances."""
+    alone = {name: (name,) for name in classes if settings.separate or project.annotations.has_instances(name)}
+    together = tuple(name for name in classes if name not in alone)
+    return ({"all": together} if together else {}) | alone
 
 
 def _write_history(folder: Path, state: State) -> None:

@@ -1,0 +1,18 @@
+"""Putting numbers in words, the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Write whole numbers as people do: ``0–19, 30``; ``none`` without any."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    # Two in a row are no range: "3, 4" reads better than "3–4".
+    words = [f"{part[0]}–{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts]
+    return ", ".join(words) or "none"
