@@ -255,7 +255,7 @@ def test_the_memory_allowed_changes_the_blocks_but_not_the_result(make_small, ti
     for budget in (4.0, 0.0076):
         run = cristae.predict(project, max_ram_gb=budget, options=Options(force=True), **how)
         found.append(layers(run))
-        tilings.add((run.path / "all.blocks").read_text().splitlines()[0])
+        tilings.add((run.path / "all.blocks.z").read_text().splitlines()[0])
     assert len(tilings) == 2
     for one, other in zip(*found, strict=True):
         assert all((one[name] == other[name]).all() for name in CLASSES)

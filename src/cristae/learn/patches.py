@@ -87,9 +87,10 @@ class View:
             return [0] * self.n_channels
         period = 2 * (n_slices - 1)
         folded = [abs(k) % period for k in range(z - self.neighbours, z + self.neighbours + 1)]
-        return [self._standing_in(min(k, period - k), n_slices) for k in folded]
+        return [self.standing_in(min(k, period - k), n_slices) for k in folded]
 
-    def _standing_in(self, z: int, n_slices: int) -> int:
+    def standing_in(self, z: int, n_slices: int) -> int:
+        """Return slice z, or the nearest one that was imaged."""
         if z not in self.missing or len(self.missing) >= n_slices:
             return z
         return min((k for k in range(n_slices) if k not in self.missing), key=lambda k: (abs(k - z), k))

@@ -19,6 +19,7 @@ from cristae.geometry import Block, Grid, Voxels
 from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
+from cristae.learn.turned import ORDERS, turn, turn_back
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.options import Options
@@ -33,6 +34,9 @@ class PredictSettings(BaseModel):
 
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on a voxel is the class")
     views: Literal[1, 4, 8] = Field(1, description="mirrored and turned versions averaged; each costs the time of one")
+    axes: Literal["z", "all"] = Field(
+        "z", description="which slices the network sees: z-slices, or y- and x-slices too, at three times the time"
+    )
     smooth_z: float = Field(0.7, ge=0, le=10, description="Gaussian smoothing along z, standard deviation in slices")
     tile_px: int = Field(1152, ge=64, description="largest side of a tile in px")
     overlap_px: int = Field(64, ge=0, description="smallest overlap of neighbouring tiles in px")
@@ -110,47 +114,59 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
         int(getattr(network, "multiple", 1)),
         batch=1 if device.type == "cpu" else 4,
     )
-    image = project.image
-    predictor = SlabPredictor(network, view, image.shape, inference, device)
-    block = block_shape(image, predictor, len(model.classes), settings.max_ram_gb)
-    raw = [_layer(run.path / f".{name}.raw.ome.zarr", image.grid, "probability") for name in model.classes]
-    name = folder.name
-    map_blocks(
-        predictor,
-        [image],
-        raw,
-        block_shape=block,
-        halo=_halo(predictor.halo, block, image.shape),
-        execution=Execution("serial", options.progress(f"predict {name}"), Journal(run.path / f"{name}.blocks")),
-    )
+    image, name = project.image, folder.name
+    axes = ("z",) if settings.axes == "z" else tuple(ORDERS)
+    raw: dict[str, list[Volume]] = {one: [] for one in model.classes}
+    for axis in axes:
+        turned, seen = turn(image, view, axis)
+        predictor = SlabPredictor(network, seen, turned.shape, inference, device)
+        block = block_shape(turned, predictor, len(model.classes), settings.max_ram_gb)
+        layers = [_layer(run.path / f".{one}.raw-{axis}.ome.zarr", turned.grid, "probability") for one in raw]
+        task = f"predict {name}" if len(axes) == 1 else f"predict {name} along {axis}"
+        map_blocks(
+            predictor,
+            [turned],
+            layers,
+            block_shape=block,
+            halo=_halo(predictor.halo, block, turned.shape),
+            execution=Execution("serial", options.progress(task), Journal(run.path / f"{name}.blocks.{axis}")),
+        )
+        for one, layer in zip(raw, layers, strict=True):
+            raw[one].append(turn_back(layer, axis))
     finish = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
-    for one, source in zip(model.classes, raw, strict=True):
+    for one, sources in raw.items():
         path = run.path / f"{one}.ome.zarr"
         outputs = [_layer(path, image.grid, "probability"), _layer(path / "labels" / one, image.grid, "labels")]
         map_blocks(
             finish,
-            [source],
+            sources,
             outputs,
             block_shape=SHARD,
             halo=(finish.reach, 0, 0),
             execution=Execution(
-                options.executor, options.progress(f"smooth {one}"), Journal(run.path / f"{one}.blocks.z")
+                options.executor, options.progress(f"smooth {one}"), Journal(run.path / f"{one}.blocks.smooth")
             ),
         )
 
 
 class Smoothing:
-    """Block function: Gaussian smoothing of probabilities along z, then the mask. Missing slices carry no weight."""
+    """Block function: mean over the axes predicted along, Gaussian smoothing along z, then the mask.
+
+    Missing slices carry no weight.
+    """
 
     def __init__(self, sigma: float, threshold: float, missing: frozenset[int]) -> None:
         self.sigma, self.missing = sigma, missing
         self.reach = int(np.ceil(3 * sigma)) if sigma > 0 else 0
         self.lowest = int(np.ceil(threshold * 255))
 
-    def __call__(self, block: Block, probability: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, block: Block, *looks: np.ndarray) -> list[np.ndarray]:
         """Return smoothed uint8 probability and uint8 mask (1 the class) of the write box."""
         inner = block.write.within(block.read).slices
-        smooth = probability[inner]
+        probability = looks[0]
+        if len(looks) > 1:
+            probability = sum(look.astype(np.float32) for look in looks) / np.float32(len(looks))
+        smooth = np.rint(probability[inner]).astype(np.uint8)
         if self.reach:
             kernel = np.exp(-0.5 * (np.arange(-self.reach, self.reach + 1) / self.sigma) ** 2).astype(np.float32)
             known = np.array(
@@ -220,7 +236,8 @@ def _finish(path: Path, published: Path) -> None:
     mask = path / "labels" / published.name
     build_pyramid(mask)
     _publish(mask, published)
-    shutil.rmtree(path.with_name(f".{published.name}.raw.ome.zarr"), ignore_errors=True)
+    for axis in ORDERS:
+        shutil.rmtree(path.with_name(f".{published.name}.raw-{axis}.ome.zarr"), ignore_errors=True)
 
 
 def _publish(mask: Path, published: Path) -> None:
@@ -239,5 +256,5 @@ def _clear(run: Run) -> None:
     leftovers: Sequence[Path] = [*run.path.glob("*.ome.zarr"), *run.path.glob(".*.ome.zarr")]
     for path in leftovers:
         shutil.rmtree(path)
-    for path in [*run.path.glob("*.blocks"), *run.path.glob("*.blocks.z")]:
+    for path in run.path.glob("*.blocks.*"):
         path.unlink()
