@@ -3,7 +3,8 @@
 The figure is million voxels per second of `cristae predict` (one view, no reduction, no smoothing). Baseline: MONAI
 sliding_window_inference with the same trained network in channels-last, tiles of 512 and an overlap of a quarter, all
 in memory. Two of ours are timed: the default, and one with the overlap at which the largest seam is about MONAI's. The
-bare network is timed on whole slices and on tiles of 1056.
+bare network is timed on whole slices and on tiles of 1056, with its normalisation folded in as ours does; MONAI is
+given the network as it was trained.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.sets import VNC, data_folder, stack_project
 from cristae.allocation import keep_freed_memory
 from cristae.io.ome_zarr import open_volume
 from cristae.learn.checkpoint import load_model
+from cristae.learn.infer import folded
 
 
 def run(quick: bool) -> Result:
@@ -46,9 +48,10 @@ def run(quick: bool) -> Result:
     network = network.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         whole = torch.sigmoid(network(wide))[0, 0].numpy()
-        bare = image[0].size / _median(lambda: network(wide), n_bare)
+        fast = folded(network).to(memory_format=torch.channels_last)
+        bare = image[0].size / _median(lambda: fast(wide), n_bare)
         tile = wide[..., :1056, :1056].contiguous(memory_format=torch.channels_last)
-        bare_tile = tile.numel() / _median(lambda: network(tile), n_bare)
+        bare_tile = tile.numel() / _median(lambda: fast(tile), n_bare)
         tiled = {}
 
         def peer() -> None:
@@ -67,8 +70,9 @@ def run(quick: bool) -> Result:
         "≥0.85 of the bare network and ≥1.5× MONAI at equal seam error",
         None if quick else share >= 0.85 and equal / monai >= 1.5,
         monai / 1e6,
-        ours / monai,
+        equal / monai,
         details={
+            "over_monai_with_the_default_overlap": ours / monai,
             "share_of_bare_network_on_whole_slices": share,
             "share_of_bare_network_on_tiles_of_1056": ours / bare_tile,
             "bare_mvoxel_per_s": {"whole slices": bare / 1e6, "tiles of 1056": bare_tile / 1e6},

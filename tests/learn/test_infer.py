@@ -7,7 +7,7 @@ from torch import nn
 
 from cristae.blockwise import Execution, map_blocks
 from cristae.geometry import Block, Box, Grid, blocks
-from cristae.learn.infer import Inference, SlabPredictor, Tiling
+from cristae.learn.infer import Inference, SlabPredictor, Tiling, folded
 from cristae.learn.patches import View
 from cristae.nets.resunet import ResUNet
 from cristae.volume import Volume
@@ -98,3 +98,22 @@ def test_the_halo_reaches_every_tile_that_matters() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 400, 300), np.uint8)
     for block in blocks(domain, (3, 100, 100), predictor.halo):
         assert predictor(block, image[block.read.slices])[0].shape == block.write.shape
+
+
+def test_folding_changes_the_time_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    network = ResUNet(1, 2, 4).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fast = folded(network)
+    image = torch.randn(1, 1, 32, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(image), network(image), rtol=1e-4, atol=1e-5)
+    count = [sum(isinstance(module, nn.BatchNorm2d) for module in one.modules()) for one in (network, fast)]
+    assert count == [18, 9]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -10,13 +10,16 @@ computes all tiles that reach into it, so that blocks agree with the whole::
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cristae.geometry import Block, Voxels
 from cristae.learn.patches import View
@@ -109,7 +112,7 @@ class SlabPredictor:
     ) -> None:
         # Channels last is faster on CPUs, but only if weights and images both are.
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self.network = network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self.network = folded(network).to(memory_format=self._layout)  # type: ignore[call-overload]
         self.view, self.shape, self.inference, self.device = view, shape, inference, device
         extents = [-(-n // view.reduction) for n in shape[1:]]
         self.extent = (extents[0], extents[1])
@@ -212,6 +215,20 @@ class SlabPredictor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits: Tensor = self.network(image.contiguous(memory_format=self._layout))
         return torch.sigmoid(logits.float())
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Return a copy with every batch normalisation that follows a convolution worked into its weights.
+
+    In evaluation mode both are linear maps; one pass over the features less each time. A network in training mode is
+    refused (AssertionError), for its normalisation depends on the batch.
+    """
+    network = copy.deepcopy(network)
+    for chain in (module for module in network.modules() if isinstance(module, nn.Sequential)):
+        for i, (first, second) in enumerate(pairwise(chain)):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return network
 
 
 def _view(image: Tensor, index: int) -> Tensor:
