@@ -15,9 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-FAR = np.iinfo(np.int64).max
+FAR = np.iinfo(np.int32).max
 """Cost of voxels that no seed reaches."""
 
+_HEIGHTS = np.tile(np.arange(256, dtype=np.int32), (3, 1))
 _UNIT = 8
 """Cost of one voxel's length outside boundaries; fractions of it are rounded."""
 
@@ -48,10 +49,10 @@ def cheapest_paths(
     Returns
     -------
     tuple of ndarray
-        int32 ids, 0 where nothing was reached, and int64 cost in eighths of a voxel's length, `FAR` there.
+        int32 ids, 0 where nothing was reached, and int32 cost in eighths of a voxel's length, `FAR` there.
     """
     levels = np.arange(256) / 255
-    table = np.array([np.maximum(1, np.rint(_UNIT * step * (1 + barrier * levels))) for step in steps]).astype(np.int64)
+    table = np.array([np.maximum(1, np.rint(_UNIT * step * (1 + barrier * levels))) for step in steps]).astype(np.int32)
     return _flooded(seeds, boundary, allowed, table, True)
 
 
@@ -72,8 +73,16 @@ def watershed(seeds: np.ndarray, levels: np.ndarray, *, allowed: np.ndarray | No
     ndarray
         int32 ids, 0 where nothing was reached.
     """
-    table = np.tile(np.arange(256, dtype=np.int64), (3, 1))
-    return _flooded(seeds, levels, allowed, table, False)[0]
+    return _flooded(seeds, levels, allowed, _HEIGHTS, False)[0]
+
+
+def pass_heights(seeds: np.ndarray, levels: np.ndarray, *, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Return the height of the lowest pass over which each voxel is reached from a seed.
+
+    Parameters are those of `watershed`; the result is int32 ``(z, y, x)``, 0–255, 0 in seeds, `FAR` where nothing
+    reaches.
+    """
+    return _flooded(seeds, levels, allowed, _HEIGHTS, False)[1]
 
 
 def _flooded(
@@ -81,90 +90,84 @@ def _flooded(
 ) -> tuple[np.ndarray, np.ndarray]:
     if seeds.shape != levels.shape or seeds.ndim != 3 or (allowed is not None and allowed.shape != seeds.shape):
         raise ValueError(f"expected arrays of one shape (z, y, x), got {seeds.shape} and {levels.shape}")
-    labels = np.array(seeds, np.int32, order="C").ravel()
-    free = np.ones(labels.size, np.bool_) if allowed is None else np.ascontiguousarray(allowed).ravel()
+    if seeds.size >= FAR:
+        raise ValueError(f"{seeds.size} voxels are too many to flood at once; work in parts or at a lower resolution")
+    # One voxel of wall all around, so that no step has to ask where it is.
+    labels = np.pad(seeds, 1).astype(np.int32, copy=False)
+    free = np.pad(np.ones(seeds.shape, np.bool_) if allowed is None else allowed, 1)
     labels[~free] = 0
-    cost = _flood(labels, np.ascontiguousarray(levels, np.uint8).ravel(), free, np.array(seeds.shape), table, additive)
-    return labels.reshape(seeds.shape), cost.reshape(seeds.shape)
+    strides = np.array([labels.shape[1] * labels.shape[2], labels.shape[2], 1])
+    cost = _flood(labels.ravel(), np.pad(levels, 1).ravel(), free.ravel(), strides, table, additive)
+    inner = (slice(1, -1),) * 3
+    return np.ascontiguousarray(labels[inner]), np.ascontiguousarray(cost.reshape(labels.shape)[inner])
 
 
 @njit(cache=True, nogil=True)
 def _flood(
-    labels: np.ndarray, levels: np.ndarray, free: np.ndarray, shape: np.ndarray, table: np.ndarray, additive: bool
+    labels: np.ndarray, levels: np.ndarray, free: np.ndarray, strides: np.ndarray, table: np.ndarray, additive: bool
 ) -> np.ndarray:
     """Search in place over flat arrays and return the cost.
 
     Waiting voxels stand in a ring of buckets, one per cost, each a doubly linked list, so that one whose cost falls
-    can change its place.
+    can change its place. About 19 bytes a voxel are held.
     """
-    n = labels.size
-    stride = np.array([shape[1] * shape[2], shape[2], 1])
     ring = table.max() + 1
-    cost = np.full(n, np.iinfo(np.int64).max, np.int64)
-    after = np.full(n, -1, np.int64)
-    before = np.full(n, -1, np.int64)
-    head = np.full(ring, -1, np.int64)
-    tail = np.full(ring, -1, np.int64)
-    done = np.zeros(n, np.bool_)
+    cost = np.full(labels.size, FAR, np.int32)
+    # Neighbours in the list, then first and last of each bucket; -1 is nobody.
+    after, before = np.full(labels.size, -1, np.int32), np.full(labels.size, -1, np.int32)
+    first, last = np.full(ring, -1, np.int32), np.full(ring, -1, np.int32)
     waiting = 0
-    for v in range(n):
-        if labels[v] > 0 and free[v]:
+    for v in range(labels.size):
+        if labels[v] > 0:
             cost[v] = 0
-            before[v] = tail[0]
-            if tail[0] >= 0:
-                after[tail[0]] = v
-            else:
-                head[0] = v
-            tail[0] = v
+            _join(v, 0, after, before, first, last)
             waiting += 1
     now = 0
-    place = np.empty(3, np.int64)
     while waiting > 0:
-        while head[now % ring] < 0:
+        while first[now % ring] < 0:
             now += 1
-        bucket = now % ring
-        v = head[bucket]
-        head[bucket] = after[v]
-        if after[v] >= 0:
-            before[after[v]] = -1
-        else:
-            tail[bucket] = -1
-        done[v] = True
+        v = first[now % ring]
+        _leave(v, now % ring, after, before, first, last)
+        free[v] = False
         waiting -= 1
-        place[0] = v // stride[0]
-        place[1] = (v - place[0] * stride[0]) // stride[1]
-        place[2] = v - place[0] * stride[0] - place[1] * stride[1]
         for axis in range(3):
-            for side in (-1, 1):
-                if place[axis] + side < 0 or place[axis] + side >= shape[axis]:
-                    continue
-                u = v + side * stride[axis]
-                if done[u] or not free[u]:
+            for u in (v - strides[axis], v + strides[axis]):
+                if not free[u]:
                     continue
                 step = table[axis, levels[u]]
                 total = cost[v] + step if additive else max(cost[v], step)
                 if total >= cost[u]:
                     continue
-                if cost[u] < np.iinfo(np.int64).max:  # waiting at a higher cost: take it out of its list
-                    old = cost[u] % ring
-                    if before[u] >= 0:
-                        after[before[u]] = after[u]
-                    else:
-                        head[old] = after[u]
-                    if after[u] >= 0:
-                        before[after[u]] = before[u]
-                    else:
-                        tail[old] = before[u]
+                if cost[u] < FAR:  # it waits already, at a higher cost
+                    _leave(u, cost[u] % ring, after, before, first, last)
                     waiting -= 1
                 cost[u] = total
                 labels[u] = labels[v]
-                new = total % ring
-                after[u] = -1
-                before[u] = tail[new]
-                if tail[new] >= 0:
-                    after[tail[new]] = u
-                else:
-                    head[new] = u
-                tail[new] = u
+                _join(u, total % ring, after, before, first, last)
                 waiting += 1
     return cost
+
+
+@njit(cache=True, nogil=True)
+def _join(v: int, bucket: int, after: np.ndarray, before: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
+    """Put a voxel at the end of a bucket."""
+    after[v] = -1
+    before[v] = last[bucket]
+    if last[bucket] >= 0:
+        after[last[bucket]] = v
+    else:
+        first[bucket] = v
+    last[bucket] = v
+
+
+@njit(cache=True, nogil=True)
+def _leave(v: int, bucket: int, after: np.ndarray, before: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
+    """Take a voxel out of its bucket."""
+    if before[v] >= 0:
+        after[before[v]] = after[v]
+    else:
+        first[bucket] = after[v]
+    if after[v] >= 0:
+        before[after[v]] = before[v]
+    else:
+        last[bucket] = before[v]
