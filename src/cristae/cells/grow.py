@@ -79,7 +79,7 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
     if growth.rim:
         # Slices thicker than two pixels give no rim along z: their neighbours say little about an outline.
         thin = tuple(step < 2 for step in growth.steps)
-        labels = watershed(_cores(labels, growth.rim, thin), boundary, allowed=allowed)
+        labels = watershed(without_rim(labels, growth.rim, thin), boundary, allowed=allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
 
 
@@ -97,7 +97,7 @@ def _with_new_cells(
     return np.where(seeds > 0, seeds, ids[basins])
 
 
-def _cores(labels: np.ndarray, rim: int, thin: tuple[bool, ...]) -> np.ndarray:
+def without_rim(labels: np.ndarray, rim: int, thin: tuple[bool, ...]) -> np.ndarray:
     """Remove `rim` voxels along the outline of every object, except from objects that would vanish."""
     padded = np.pad(labels, 1, mode="edge")
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])

@@ -1,0 +1,120 @@
+"""A gap between labelled slices by growth in 3D, at a resolution that fits in memory, and outlines at the full one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from cristae.cells.flood import watershed
+from cristae.cells.gap import Gap
+from cristae.cells.grow import Growth, grow, without_rim
+
+BYTES_PER_VOXEL = 40
+"""What growing holds for each voxel at the resolution it works at, at its peak."""
+
+
+def reduction_for(gap: Gap, max_bytes: float) -> int:
+    """Return the least whole number by which slices are to be reduced so that growing through a gap fits in memory."""
+    factor = 1
+    while len(gap) * np.prod([-(-n // factor) for n in gap.shape]) * BYTES_PER_VOXEL > max_bytes:
+        factor += 1
+    return factor
+
+
+def follow_paths(gap: Gap, growth: Growth, interior_threshold: int, reduction: int) -> Iterator[np.ndarray]:
+    """Yield the cells of a gap, slice by slice, grown from its labelled slices; see `cristae.cells.grow`.
+
+    Parameters
+    ----------
+    gap
+        Labelled slices and maps; the image is not used. There must be a boundary map.
+    growth
+        How cells grow; its steps are those of full resolution.
+    interior_threshold
+        Least value (1–255) of the interior map where cells may be.
+    reduction
+        Cells are grown in slices reduced by this factor, and their outlines found again at full resolution.
+
+    Yields
+    ------
+    integers (y, x)
+        In the dtype of the gap, slice 0 first; 0 is outside the interior. Labelled slices keep their cells; in what
+        they leave at 0, cells may come from the gap only where the slice is not complete.
+
+    Raises
+    ------
+    DataError
+        If there is no boundary map, or maps differ in size.
+    """
+    known = _known_ids(gap)
+    seeds, boundary, allowed = _reduced_gap(gap, known, interior_threshold, reduction)
+    coarse = replace(growth, steps=(growth.steps[0], growth.steps[1] * reduction, growth.steps[2] * reduction))
+    coarse = replace(
+        coarse,
+        steps=tuple(step / min(coarse.steps) for step in coarse.steps),
+        new_voxels=max(1, growth.new_voxels // reduction**2),
+    )
+    grown = grow(seeds, boundary, allowed, coarse, known.size + 1)
+    names = _names(gap, known, int(grown.max(initial=0)))
+    for z, plane in enumerate(grown):
+        labels = plane if reduction == 1 else _full_size(plane, gap, z, interior_threshold, reduction)
+        named = names[labels]
+        for labelled, index in ((gap.before, 0), (gap.after, len(gap) - 1)):
+            if labelled is not None and z == index:
+                named = np.where(labelled > 0, labelled, named).astype(gap.dtype)
+        yield named
+
+
+def _reduced_gap(
+    gap: Gap, known: np.ndarray, interior_threshold: int, reduction: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return seeds (numbered from 1 in the order of `known`), boundary and where cells may be, reduced."""
+    height, width = (-(-n // reduction) for n in gap.shape)
+    seeds = np.zeros((len(gap), height, width), np.int32)
+    boundary = np.zeros(seeds.shape, np.uint8)
+    allowed = np.zeros(seeds.shape, np.bool_)
+    for z in range(len(gap)):
+        boundary[z] = _mean(gap.boundary_at(z), reduction)
+        allowed[z] = _mean(gap.interior_at(z), reduction) >= interior_threshold
+    half = reduction // 2
+    for labelled, z, complete in ((gap.before, 0, gap.complete[0]), (gap.after, len(gap) - 1, gap.complete[1])):
+        if labelled is not None:
+            ids = np.pad(labelled, [(0, -n % reduction) for n in gap.shape], mode="edge")
+            ids = ids[half::reduction, half::reduction]
+            seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
+            allowed[z] = (ids > 0) | (allowed[z] & (not complete))
+    return seeds, boundary, allowed
+
+
+def _full_size(plane: np.ndarray, gap: Gap, z: int, interior_threshold: int, reduction: int) -> np.ndarray:
+    """Return grown cells of one slice at full resolution, their outlines on the crest of its boundary map."""
+    height, width = gap.shape
+    large = plane.repeat(reduction, 0).repeat(reduction, 1)[:height, :width]
+    inside = gap.interior_at(z) >= interior_threshold
+    cores = without_rim(np.where(inside, large, 0)[None], reduction, (False, True, True))
+    return watershed(cores, gap.boundary_at(z)[None], allowed=inside[None])[0]
+
+
+def _known_ids(gap: Gap) -> np.ndarray:
+    ids = [np.unique(labels) for labels in (gap.before, gap.after) if labels is not None]
+    found = np.unique(np.concatenate([one.astype(gap.dtype) for one in ids]))
+    return found[found > 0]
+
+
+def _names(gap: Gap, known: np.ndarray, n_grown: int) -> np.ndarray:
+    """Return the id of each number that growing used."""
+    first = gap.new_ids_from(n_grown - known.size)
+    new = np.arange(max(0, n_grown - known.size)).astype(gap.dtype) + np.asarray(first, gap.dtype)
+    return np.concatenate([np.zeros(1, gap.dtype), known, new])
+
+
+def _mean(plane: np.ndarray, reduction: int) -> np.ndarray:
+    """Return the mean over squares of pixels; what sticks out repeats the edge."""
+    if reduction == 1:
+        return plane
+    padded = np.pad(plane, [(0, -n % reduction) for n in plane.shape], mode="edge")
+    size = (padded.shape[1] // reduction, padded.shape[0] // reduction)
+    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
