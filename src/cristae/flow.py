@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ class Farneback:
         Size of each level relative to the one above, between 0 and 1.
     window
         Side (px) of the window that displacements are averaged over; 30 and 31 are the same, as half is taken on
-        either side (with the box, up to a factor that matters only where there is no texture).
+        either side.
     iterations
         Passes per level.
     neighbourhood
@@ -142,8 +142,7 @@ def dense_flow(target: np.ndarray, source: np.ndarray, method: FlowMethod) -> Fl
     Returns
     -------
     float32 (2, y, x)
-        dy and dx in pixels of the full size: ``target(x) ≈ source(x + flow(x))``. Finite everywhere, and exactly 0
-        between equal images.
+        dy and dx in pixels: ``target(x) ≈ source(x + flow(x))``. Finite; exactly 0 between equal images.
 
     Raises
     ------
@@ -321,10 +320,11 @@ def _estimate(target: np.ndarray, source: np.ndarray, method: FlowMethod) -> np.
     """Return OpenCV's flow, float32 ``(y, x, 2)`` = dx, dy."""
     target, source = np.ascontiguousarray(target), np.ascontiguousarray(source)
     if isinstance(method, Dis):
-        return cv2.DISOpticalFlow_create(_DIS_PRESETS[method.preset]).calc(target, source, None)
+        return cv2.DISOpticalFlow.create(_DIS_PRESETS[method.preset]).calc(target, source, None)  # type: ignore[call-overload]
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if method.gaussian else 0
-    pyramid = (method.scale, method.levels, method.window, method.iterations)
-    return cv2.calcOpticalFlowFarneback(target, source, None, *pyramid, method.neighbourhood, method.sigma, flags)
+    fit: Any = method.neighbourhood, method.sigma, flags
+    pyramid: Any = None, method.scale, method.levels, method.window, method.iterations
+    return cv2.calcOpticalFlowFarneback(target, source, *pyramid, *fit)
 
 
 def _check_flow(flow: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -333,7 +333,7 @@ def _check_flow(flow: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _clamp(position: float, n: int) -> float:
+def _clamp(position: Any, n: int) -> Any:
     """Return the position within the first and last of `n` pixels; NaN gives the first."""
     last = np.float32(n - 1)
     inside = position if position > 0 else np.float32(0)
@@ -341,7 +341,7 @@ def _clamp(position: float, n: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _bilinear(plane: np.ndarray, y: float, x: float) -> float:
+def _bilinear(plane: np.ndarray, y: Any, x: Any) -> Any:
     """Return the value between the four pixels around (y, x), which is first clamped to the plane."""
     height, width = plane.shape
     y, x = _clamp(y, height), _clamp(x, width)
@@ -376,7 +376,7 @@ def _warp_nearest(labels: np.ndarray, flow: np.ndarray, warped: np.ndarray) -> N
 
 
 @njit(cache=True, nogil=True)
-def _warp_bilinear(values: np.ndarray, flow: np.ndarray, rounding: float, warped: np.ndarray) -> None:
+def _warp_bilinear(values: np.ndarray, flow: np.ndarray, rounding: np.float32, warped: np.ndarray) -> None:
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
             from_y, from_x = np.float32(y) + flow[0, y, x], np.float32(x) + flow[1, y, x]

@@ -1,0 +1,1 @@
+"""Cells: telling touching ones apart, and finding them between labelled slices."""
