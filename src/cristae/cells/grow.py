@@ -19,7 +19,8 @@ import cc3d
 import numpy as np
 from numba import njit
 
-from cristae.cells.flood import cheapest_paths, pass_heights, watershed
+from cristae.cells.cheapest import cheapest_paths
+from cristae.cells.watershed import flood, pass_heights
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
     if growth.rim:
         # Slices thicker than two pixels give no rim along z: their neighbours say little about an outline.
         thin = tuple(step < 2 for step in growth.steps)
-        labels = watershed(without_rim(labels, growth.rim, thin), boundary, allowed=allowed)
+        labels = flood(boundary, without_rim(labels, growth.rim, thin), allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
 
 
@@ -87,7 +88,7 @@ def _with_new_cells(
     seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
 ) -> np.ndarray:
     """Add seeds of basins that no seed reaches below the height."""
-    apart = pass_heights(seeds, boundary, allowed=allowed) >= growth.new_height
+    apart = pass_heights(boundary, seeds, allowed) >= growth.new_height
     basins = cc3d.connected_components(apart & allowed & (boundary < growth.new_depth), connectivity=6)
     n_voxels = np.bincount(basins.ravel())
     n_voxels[0] = 0

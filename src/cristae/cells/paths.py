@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from cristae.cells.flood import watershed
+from cristae.cells.watershed import flood
 from cristae.cells.gap import Gap
 from cristae.cells.grow import Growth, grow, without_rim
 
@@ -95,7 +95,7 @@ def _full_size(plane: np.ndarray, gap: Gap, z: int, interior_threshold: int, red
     large = plane.repeat(reduction, 0).repeat(reduction, 1)[:height, :width]
     inside = gap.interior_at(z) >= interior_threshold
     cores = without_rim(np.where(inside, large, 0)[None], reduction, (False, True, True))
-    return watershed(cores, gap.boundary_at(z)[None], allowed=inside[None])[0]
+    return flood(gap.boundary_at(z)[None], cores, inside[None])[0]
 
 
 def _known_ids(gap: Gap) -> np.ndarray:

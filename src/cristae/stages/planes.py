@@ -47,6 +47,8 @@ class Planes:
             depth, height, width = self._volume.shape
             self._start = z - z % CHUNK[0]
             self._slab = np.empty(0)  # let go of the last one before the next is read
-            self._slab = self._volume.read(Box((self._start, 0, 0), (min(self._start + CHUNK[0], depth), height, width)))
+            self._slab = self._volume.read(
+                Box((self._start, 0, 0), (min(self._start + CHUNK[0], depth), height, width))
+            )
         plane = self._slab[z - self._start]
         return self._change(plane, z) if self._change else plane

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import label
 
-from cristae.cells.flood import FAR, cheapest_paths, watershed
+from cristae.cells.cheapest import FAR, cheapest_paths
 
 
 def _random(seed: int, shape: tuple[int, int, int] = (4, 9, 11)) -> tuple[np.ndarray, np.ndarray]:
@@ -55,28 +54,6 @@ def test_every_label_has_a_path_to_its_own_seed(seed: int) -> None:
         assert (inside[labels == one] == one).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000))
-def test_watershed_crosses_the_lowest_pass(seed: int) -> None:
-    seeds, levels = _random(seed)
-    labels = watershed(seeds, levels)
-    for one in np.unique(seeds[seeds > 0]):
-        # Had this seed alone flooded, it would have come to none of its voxels, or to any other, over a lower pass.
-        own = _pass(seeds == one, levels)
-        others = _pass((seeds > 0) & (seeds != one), levels)
-        assert (own[labels == one] <= others[labels == one]).all()
-
-
-def _pass(start: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Height of the lowest pass to each voxel, by raising the water one level at a time."""
-    height = np.where(start, 0, 999)
-    for water in range(256):
-        parts, _ = label((levels <= water) | start)
-        wet = np.isin(parts, np.unique(parts[start & (parts > 0)])) & (parts > 0)
-        height[wet & (height == 999)] = water
-    return height
-
-
 def test_a_wall_stops_the_flood_and_a_detour_is_cheaper_than_a_boundary() -> None:
     boundary = np.zeros((1, 7, 9), np.uint8)
     boundary[0, :6, 4] = 255  # a membrane with a gap at the bottom
@@ -105,4 +82,4 @@ def test_without_seeds_nothing_is_reached_and_shapes_must_agree() -> None:
     labels, cost = cheapest_paths(np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 4), np.uint8), barrier=1.0)
     assert not labels.any() and (cost == FAR).all()
     with pytest.raises(ValueError, match="one shape"):
-        watershed(np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 5), np.uint8))
+        cheapest_paths(np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 5), np.uint8), barrier=1.0)

@@ -1,13 +1,13 @@
-"""Flooding: every voxel goes to the seed from which it is reached most cheaply.
+"""Cheapest paths: every voxel goes to the seed from which it is reached at the least cost.
 
-Two meanings of cheap. *Path cost* adds up what every step costs, so that long detours are dear even through bright
-cytoplasm: a cell grows along itself from a labelled slice and stops half-way where two meet without a membrane.
-*Watershed* counts only the worst step, the highest boundary that must be crossed, and distance decides nothing.
+The cost of a path adds up what every step costs, so that long detours are dear even through bright cytoplasm: a cell
+grows along itself from a labelled slice and stops half-way where two meet without a membrane. (In a watershed only the
+worst step counts, and distance decides nothing.)
 
-Both by one Dijkstra search with a queue of buckets, since costs are small whole numbers: linear in voxels, the same
-result every time (equal cost goes to the one that came first).
+Dijkstra's search with a queue of buckets, since costs are small whole numbers: linear in voxels, and the same result
+every time (equal cost goes to the one that came first).
 
-Paper: S. Beucher & F. Meyer (1993), flooding with ordered queues; R. Dial (1969), Comm. ACM 12, 632, for the buckets.
+Paper: R. Dial (1969), Comm. ACM 12, 632, for the buckets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from numba import njit
 FAR = np.iinfo(np.int32).max
 """Cost of voxels that no seed reaches."""
 
-_HEIGHTS = np.tile(np.arange(256, dtype=np.int32), (3, 1))
 _UNIT = 8
 """Cost of one voxel's length outside boundaries; fractions of it are rounded."""
 
@@ -53,58 +52,29 @@ def cheapest_paths(
     """
     levels = np.arange(256) / 255
     table = np.array([np.maximum(1, np.rint(_UNIT * step * (1 + barrier * levels))) for step in steps]).astype(np.int32)
-    return _flooded(seeds, boundary, allowed, table, True)
+    return _searched(seeds, boundary, allowed, table)
 
 
-def watershed(seeds: np.ndarray, levels: np.ndarray, *, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Flood a relief from seeds, lowest levels first.
-
-    Parameters
-    ----------
-    seeds
-        int32 ``(z, y, x)``: ids from 1, 0 elsewhere.
-    levels
-        uint8 ``(z, y, x)``: height of the relief.
-    allowed
-        bool ``(z, y, x)``: where the flood may go, or everywhere.
-
-    Returns
-    -------
-    ndarray
-        int32 ids, 0 where nothing was reached.
-    """
-    return _flooded(seeds, levels, allowed, _HEIGHTS, False)[0]
-
-
-def pass_heights(seeds: np.ndarray, levels: np.ndarray, *, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Return the height of the lowest pass over which each voxel is reached from a seed.
-
-    Parameters are those of `watershed`; the result is int32 ``(z, y, x)``, 0–255, 0 in seeds, `FAR` where nothing
-    reaches.
-    """
-    return _flooded(seeds, levels, allowed, _HEIGHTS, False)[1]
-
-
-def _flooded(
-    seeds: np.ndarray, levels: np.ndarray, allowed: np.ndarray | None, table: np.ndarray, additive: bool
+def _searched(
+    seeds: np.ndarray, levels: np.ndarray, allowed: np.ndarray | None, table: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     if seeds.shape != levels.shape or seeds.ndim != 3 or (allowed is not None and allowed.shape != seeds.shape):
         raise ValueError(f"expected arrays of one shape (z, y, x), got {seeds.shape} and {levels.shape}")
     if seeds.size >= FAR:
-        raise ValueError(f"{seeds.size} voxels are too many to flood at once; work in parts or at a lower resolution")
+        raise ValueError(f"{seeds.size} voxels are too many to search at once; work in parts or at a lower resolution")
     # One voxel of wall all around, so that no step has to ask where it is.
     labels = np.pad(seeds, 1).astype(np.int32, copy=False)
     free = np.pad(np.ones(seeds.shape, np.bool_) if allowed is None else allowed, 1)
     labels[~free] = 0
     strides = np.array([labels.shape[1] * labels.shape[2], labels.shape[2], 1])
-    cost = _flood(labels.ravel(), np.pad(levels, 1).ravel(), free.ravel(), strides, table, additive)
+    cost = _search(labels.ravel(), np.pad(levels, 1).ravel(), free.ravel(), strides, table)
     inner = (slice(1, -1),) * 3
     return np.ascontiguousarray(labels[inner]), np.ascontiguousarray(cost.reshape(labels.shape)[inner])
 
 
 @njit(cache=True, nogil=True)
-def _flood(
-    labels: np.ndarray, levels: np.ndarray, free: np.ndarray, strides: np.ndarray, table: np.ndarray, additive: bool
+def _search(
+    labels: np.ndarray, levels: np.ndarray, free: np.ndarray, strides: np.ndarray, table: np.ndarray
 ) -> np.ndarray:
     """Search in place over flat arrays and return the cost.
 
@@ -134,8 +104,7 @@ def _flood(
             for u in (v - strides[axis], v + strides[axis]):
                 if not free[u]:
                     continue
-                step = table[axis, levels[u]]
-                total = cost[v] + step if additive else max(cost[v], step)
+                total = cost[v] + table[axis, levels[u]]
                 if total >= cost[u]:
                     continue
                 if cost[u] < FAR:  # it waits already, at a higher cost

@@ -1,0 +1,264 @@
+"""Cells between labelled slices, by each method of Table 2 of Machireddy et al.
+
+One function, six methods, which differ in how cells reach a slice and in what the interior mask is cut along there:
+
+=========================== ================================ ==================================================
+method                      cells reach a slice              the interior mask is cut along
+=========================== ================================ ==================================================
+mask                        unmoved                          nothing
+mask+boundary               unmoved                          the network's boundary
+flow                        carried by composed flow         (no mask: the carried cells are the result)
+mask+flow                   carried by composed flow         carried outlines
+mask+boundary+flow          carried by composed flow         both; carried outlines only where cells overlap
+mask+boundary+flow frames   from the result one slice away   both; carried outlines only where cells overlap
+=========================== ================================ ==================================================
+
+What follows is the same for all: `cristae.cells.combine`. Each half of the gap is worked off from its labelled slice
+to the middle; objects that the labelled slice does not know are followed by overlap from slice to slice, and joined
+at the middle to what they meet on the other side.
+
+Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3, §5.5, Table 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from cristae.cells.combine import SeparationSettings, combine
+from cristae.cells.gap import Gap
+from cristae.cells.propagate import carried_labels, halves, is_missing, propagate_both
+from cristae.cells.runs import Runs, compress, expand, overlaps, unique_ids
+from cristae.errors import DataError, UsageError
+from cristae.flow import dense_flow, warp_labels
+
+_LEAST_OVERLAP = 0.5
+"""Share of a new object that must lie on one object across the middle of the gap to be joined to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    carried: Literal["unmoved", "flow", "frames"]
+    masked: bool = True
+    boundary: bool = False
+    lines: Literal["none", "all", "selective"] = "none"
+
+
+METHODS: Mapping[str, _Recipe] = MappingProxyType(
+    {
+        "mask": _Recipe("unmoved"),
+        "mask+boundary": _Recipe("unmoved", boundary=True),
+        "flow": _Recipe("flow", masked=False),
+        "mask+flow": _Recipe("flow", lines="all"),
+        "mask+boundary+flow": _Recipe("flow", boundary=True, lines="selective"),
+        "mask+boundary+flow frames": _Recipe("frames", boundary=True, lines="selective"),
+    }
+)
+"""The rows of Table 2 by name."""
+
+_Carry = Callable[[int, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Results of slices from a labelled one on, as runs; the last that is not empty; and the next free number."""
+
+    results: list[Runs]
+    last: np.ndarray | None
+    free: int
+
+
+def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np.ndarray]:
+    """Yield the cells of a gap, slice by slice.
+
+    Results of the whole gap are held as runs (about 1 MB for a slice of 2000 × 6095 pixels) until ids are settled
+    across its middle; of everything else a few planes are held at a time.
+
+    Parameters
+    ----------
+    gap
+        Labelled slices, images and maps.
+    method
+        A name in `METHODS`.
+    settings
+        Thresholds, sizes and flow.
+
+    Yields
+    ------
+    integers (y, x)
+        In the dtype of the gap, slice 0 first. The labelled slices come out as they went in. Between them ids are
+        those of the labelled slices, or new ones from ``gap.first_new_id`` on without holes; 0 is outside the
+        interior, except for ``flow``, which knows no interior. A cell without interior under it ends; a part of the
+        interior that no carried cell meets is a new object.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method.
+    DataError
+        If a map is absent or differs in size, or new ids would not fit the dtype.
+    """
+    if method not in METHODS:
+        raise UsageError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    recipe = METHODS[method]
+    if recipe.boundary and gap.boundary is None:
+        raise DataError(f"{method} needs a boundary map, and there is none; predict one, or choose mask or mask+flow")
+    return _separate(gap, recipe, settings)
+
+
+def _separate(gap: Gap, recipe: _Recipe, settings: SeparationSettings) -> Iterator[np.ndarray]:
+    ids, numbered = _number(gap)
+    up, down = halves(numbered)
+    if recipe.carried == "flow" and settings.neighbours == "both" and up and down:
+        up, down = range(len(gap) - 1), range(len(gap) - 1, len(gap) - 2, -1)
+    known = int(ids.size)
+    front = _follow(numbered, up, recipe, settings, known, known + 1)
+    back = _follow(numbered, down, recipe, settings, known, front.free)
+    names = _names(gap, ids, _settle(front, back, known))
+    for runs in (*front.results, *reversed(back.results)):
+        yield expand(Runs(runs.shape, runs.lengths, names[runs.ids]))
+
+
+def _number(gap: Gap) -> tuple[np.ndarray, Gap]:
+    """Return the ids of both labelled slices, sorted, and the gap with its cells numbered from 1 in that order."""
+    labelled = [labels for labels in (gap.before, gap.after) if labels is not None]
+    ids = np.unique(np.concatenate([unique_ids(labels).astype(gap.dtype) for labels in labelled]))
+
+    def number(labels: np.ndarray | None) -> np.ndarray | None:
+        if labels is None:
+            return None
+        runs = compress(labels)
+        places = np.where(runs.ids > 0, np.searchsorted(ids, runs.ids.astype(gap.dtype)) + 1, 0).astype(np.int32)
+        return expand(Runs(runs.shape, runs.lengths, places))
+
+    return ids, replace(gap, before=number(gap.before), after=number(gap.after))
+
+
+def _follow(
+    gap: Gap, slices: Sequence[int], recipe: _Recipe, settings: SeparationSettings, known: int, free: int
+) -> _Chain:
+    """Separate slices one after the other, starting with the labelled one; numbers from `free` on go to new objects."""
+    if not slices:
+        return _Chain([], None, free)
+    labels = gap.before if slices[0] == 0 and gap.before is not None else gap.after
+    assert labels is not None
+    carry = _carrier(gap, slices, labels, recipe, settings)
+    results, previous = [compress(labels)], labels
+    for index in slices[1:]:
+        cells = _drop_islands(carry(index, previous), known, settings.smallest_body_px)
+        if not recipe.masked:
+            results.append(compress(cells))
+            continue
+        inside = gap.interior_at(index) >= settings.interior_threshold
+        boundary = gap.boundary_at(index) >= settings.boundary_threshold if recipe.boundary else None
+        result = combine(cells, inside, boundary, recipe.lines, settings)
+        free = _name_new(result, previous, known, free)
+        results.append(compress(result))
+        if result.any():
+            previous = result
+        elif recipe.carried == "frames":
+            previous = cells  # nothing was found, perhaps as the slice is missing: what was carried here goes on
+    return _Chain(results, previous, free)
+
+
+def _drop_islands(cells: np.ndarray, known: int, smallest_body_px: int) -> np.ndarray:
+    """Return carried cells without new objects that are islands: one that meets a body belongs to it."""
+    if cells.max(initial=0) <= known:
+        return cells
+    numbers = np.arange(cells.max() + 1, dtype=np.int32)
+    numbers[(np.bincount(cells.ravel()) < smallest_body_px) & (numbers > known)] = 0
+    return numbers[cells]
+
+
+def _carrier(
+    gap: Gap, slices: Sequence[int], labels: np.ndarray, recipe: _Recipe, settings: SeparationSettings
+) -> _Carry:
+    """Return a function that, asked for one slice after the other, gives the cells carried to it."""
+    if recipe.carried == "unmoved":
+        return lambda index, previous: labels
+    if recipe.carried == "frames":
+        return _frames(gap, slices[0], settings)
+    carried: Iterator[np.ndarray]
+    if settings.neighbours == "both" and gap.before is not None and gap.after is not None:
+        carried = (both.labels for both in propagate_both(gap, settings.flow))
+    else:
+        carried = carried_labels(gap, labels, slices, settings.flow)
+    next(carried)
+    return lambda index, previous: next(carried)
+
+
+def _frames(gap: Gap, start: int, settings: SeparationSettings) -> _Carry:
+    """Return a function that carries the previous result by one slice."""
+    last = gap.image_at(start)
+
+    def carry(index: int, previous: np.ndarray) -> np.ndarray:
+        nonlocal last
+        image = gap.image_at(index)
+        if is_missing(image):
+            return previous
+        moved = previous if is_missing(last) else warp_labels(previous, dense_flow(image, last, settings.flow))
+        last = image
+        return moved
+
+    return carry
+
+
+def _name_new(result: np.ndarray, previous: np.ndarray, known: int, free: int) -> int:
+    """Give new objects of a slice (−1, −2, …) their numbers, in place; return the next free number.
+
+    One that overlaps new objects of the slice before takes the number of the one it shares most pixels with.
+    """
+    n_new = -min(0, int(result.min()))
+    if n_new == 0:
+        return free
+    new = np.maximum(-result, 0)
+    numbers = np.zeros(n_new + 1, np.int32)
+    one, other, n_pixels = overlaps(new, np.where(previous > known, previous, 0))
+    for i in np.lexsort((-other, n_pixels)):  # the last one written stays: the largest, of equals the oldest
+        numbers[one[i]] = other[i]
+    unnamed = np.flatnonzero(numbers[1:] == 0) + 1
+    numbers[unnamed] = free + np.arange(unnamed.size)
+    place = result < 0
+    result[place] = numbers[new[place]]
+    return free + int(unnamed.size)
+
+
+def _settle(front: _Chain, back: _Chain, known: int) -> np.ndarray:
+    """Return for each number the one it is the same object as, looking across the middle of the gap."""
+    same = np.arange(back.free)
+    if front.last is None or back.last is None:
+        return same
+    for here, there in ((front.last, back.last), (back.last, front.last)):
+        new = np.where(here > known, here, 0)
+        area = np.bincount(new.ravel(), minlength=back.free) if new.any() else np.zeros(back.free)
+        one, other, n_pixels = overlaps(new, there)
+        best = n_pixels >= _LEAST_OVERLAP * area[one]
+        for i in np.lexsort((-other, n_pixels)):
+            if best[i]:
+                same[one[i]] = other[i]
+    for number in range(known + 1, back.free):
+        seen = [number]
+        while same[seen[-1]] not in seen:
+            seen.append(int(same[seen[-1]]))
+        same[seen] = min(seen)  # the end is a known cell, or a ring of new numbers
+    return same
+
+
+def _names(gap: Gap, ids: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Return the id of each number: that of its cell, or one of the new ids in the order in which they appear."""
+    known = ids.size
+    new = np.unique(same[same > known])
+    highest = int(ids[-1]) if known else 0
+    first = gap.first_new_id if gap.first_new_id is not None else highest + 1
+    if first <= highest:
+        raise DataError(f"expected a first new id above all ids of the labelled slices (up to {highest}), got {first}")
+    if first + new.size - 1 > np.iinfo(gap.dtype).max:
+        raise DataError(f"{new.size} new ids from {first} on do not fit {gap.dtype}; give labels as a larger integer")
+    names = np.zeros(same.size, gap.dtype)
+    names[1 : known + 1] = ids
+    names[new] = (np.arange(new.size, dtype=np.uint64) + np.uint64(first)).astype(gap.dtype)
+    return names[same]
