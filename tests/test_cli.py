@@ -14,7 +14,8 @@ import tifffile
 from click.testing import CliRunner
 from PIL import Image
 
-from cristae.cli import Stage, cli, main, parse_class, parse_slices, parse_value
+from cristae.cli import cli, main
+from cristae.console import Stage, parse_class, parse_slices, parse_value
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.project import Project
 

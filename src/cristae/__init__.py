@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
+        cells,
         cross_validate,
         evaluate,
         export,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
+        "cells",
         "cross_validate",
         "evaluate",
         "export",
@@ -70,6 +72,7 @@ __all__ = [
     "Run",
     "UsageError",
     "Volume",
+    "cells",
     "cross_validate",
     "evaluate",
     "export",

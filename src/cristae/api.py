@@ -23,6 +23,8 @@ from cristae.geometry import Nanometres
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages import importing
+from cristae.stages.cells import cells as _cells
+from cristae.stages.cells import cells_settings
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
@@ -84,6 +86,12 @@ def predict(project: Folder, *, options: Options | None = None, **settings: Any)
     return _predict(opened, predict_settings(opened, settings), options)
 
 
+def cells(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Give every cell in every slice its id; settings are those of `CellsSettings`."""
+    opened = open_project(project)
+    return _cells(opened, cells_settings(opened, settings), options)
+
+
 def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
     """Score the prediction against the truth; settings are those of `EvaluateSettings`."""
     opened = open_project(project)
@@ -127,14 +135,16 @@ def export(
     return _export(open_project(project), layer, Path(destination), resolve_settings(ExportSettings, settings), options)
 
 
-def make_phantom(path: Path | str, *, options: Options | None = None, n_labelled: int = 7, **settings: Any) -> Project:
+def make_phantom(
+    path: Path | str, *, options: Options | None = None, n_labelled: int = 7, with_cells: bool = False, **settings: Any
+) -> Project:
     """Make a project with a synthetic tumour, its truth, and `n_labelled` evenly spaced labelled slices.
 
-    Settings are those of `cristae.phantom.PhantomSettings`.
+    Cells are among what is labelled only if `with_cells`. Settings are those of `cristae.phantom.PhantomSettings`.
     """
     from cristae.phantom.settings import PhantomSettings  # noqa: PLC0415  compiles its kernels when loaded
 
-    return _phantom(path, resolve_settings(PhantomSettings, settings), n_labelled, options)
+    return _phantom(path, resolve_settings(PhantomSettings, settings), n_labelled, with_cells, options)
 
 
 def open_project(project: Folder) -> Project:

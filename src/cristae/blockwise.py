@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from cristae.io.ome_zarr import shard_shape
 from cristae.volume import Volume
 
 BlockFunction = Callable[..., np.ndarray | Sequence[np.ndarray]]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 class Progress(Protocol):
@@ -142,11 +144,12 @@ def map_blocks(
         for volume, values in zip(outputs, results, strict=True):
             volume.write(block.write, values)
 
-    def whole(block: Block) -> None:
+    def whole(block: Block) -> Block:
         write(block, work(block, read(block)))
+        return block
 
     workers = n_workers(execution.executor)
-    ended = _pipelined(todo, read, work, write) if workers == 0 else _threaded(todo, whole, workers)
+    ended = _pipelined(todo, read, work, write) if workers == 0 else unordered(whole, todo, workers)
     for done, block in enumerate(ended, start=total - len(todo) + 1):
         if execution.journal:
             execution.journal.add(tiling, _key(block))
@@ -178,20 +181,20 @@ def _pipelined(
             yield behind[0]
 
 
-def _threaded(todo: Sequence[Block], whole: Callable[[Block], None], n_workers: int) -> Iterator[Block]:
-    """Work on `n_workers` blocks at a time; the first error stops the rest."""
+def unordered(work: Callable[[Task], Result], todo: Iterable[Task], n_workers: int) -> Iterator[Result]:
+    """Yield what `work` returns for each task as they end, working on `n_workers` at a time in threads.
+
+    The first error stops the rest.
+    """
     waiting = deque(todo)
     with ThreadPoolExecutor(n_workers) as pool:
-        running: dict[Future[None], Block] = {}
+        running: set[Future[Result]] = set()
         while waiting or running:
             while waiting and len(running) < n_workers:
-                block = waiting.popleft()
-                running[pool.submit(whole, block)] = block
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                running.add(pool.submit(work, waiting.popleft()))
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
-                block = running.pop(future)
-                future.result()
-                yield block
+                yield future.result()
 
 
 def n_workers(executor: str) -> int:

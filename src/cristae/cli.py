@@ -4,99 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from cristae.allocation import wait_asleep
+from cristae.console import Stage, parse_class, parse_slices, stage_options
 from cristae.errors import CristaeError, UsageError
-
-if TYPE_CHECKING:
-    from cristae.blockwise import Progress
-    from cristae.stages.options import Options
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Stage:
-    """What the shared options of all stage commands amount to."""
-
-    def __init__(self, changes: Sequence[str], quiet: bool, as_json: bool, **work: Any) -> None:
-        self.changes, self.quiet, self.as_json, self.work = changes, quiet, as_json, work
-
-    @property
-    def options(self) -> Options:
-        """The options of the Python interface."""
-        from cristae.stages.options import Options  # noqa: PLC0415
-
-        if self.quiet:
-            return Options(**self.work)
-        return Options(**self.work, progress=_bar, notify=_say)
-
-    def settings(self, stage: str) -> dict[str, Any]:
-        """Return the settings of one stage given with ``--set``."""
-        return self.grouped(stage).get(stage, {})
-
-    def grouped(self, *stages: str) -> dict[str, dict[str, Any]]:
-        """Return all settings given with ``--set``, by stage; only the named stages are allowed."""
-        grouped: dict[str, dict[str, Any]] = {}
-        for change in self.changes:
-            key, equals, value = change.partition("=")
-            stage, _, name = key.strip().rpartition(".")
-            stage = stage or (stages[0] if len(stages) == 1 else "")
-            if not equals or not name or stage not in stages:
-                raise UsageError(
-                    f"--set {change!r}: expected STAGE.NAME=VALUE with a stage of {', '.join(stages)}, "
-                    f"for example --set {stages[0]}.seed=1"
-                )
-            grouped.setdefault(stage, {})[name] = parse_value(value)
-        return grouped
-
-    def show(self, facts: Mapping[str, Any], words: str) -> None:
-        """Print the result on standard output: words, or one JSON object."""
-        click.echo(json.dumps(facts, default=str) if self.as_json else words)
-
-
-def parse_value(text: str) -> Any:
-    """Return what a value on the command line means: TOML (numbers, true, [1, 2]), ``none``, else the text itself."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def stage_options(command: Command) -> Command:
-    """Give a command the options that all stages share, as its first argument."""
-
-    def wrapped(changes: Sequence[str], quiet: bool, as_json: bool, force: bool, executor: str, **rest: Any) -> Any:
-        return command(Stage(changes, quiet, as_json, force=force, executor=executor), **rest)
-
-    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
-        click.option("--quiet", is_flag=True, help="Show neither progress nor notes."),
-        click.option(
-            "--executor",
-            default="serial",
-            show_default=True,
-            metavar="serial|threads:N",
-            help="How blocks are worked off.",
-        ),
-        click.option("--force", is_flag=True, help="Do it again even if it is finished."),
-        click.option(
-            "--set", "changes", multiple=True, metavar="STAGE.NAME=VALUE", help="Change a setting; repeatable."
-        ),
-    ):
-        wrapped = option(wrapped)
-    # Options of the command itself were collected on the function that is wrapped.
-    wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
-    return wrapped  # type: ignore[return-value]
-
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
 project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
@@ -188,32 +104,6 @@ _label_command("labels", "Bring in labelled slices to learn from: a folder, a TI
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
 
 
-def parse_class(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """Return name and values of ``NAME``, ``NAME=1`` or ``NAME=1,2``."""
-    name, equals, values = text.partition("=")
-    try:
-        return name.strip(), tuple(int(value) for value in values.split(",")) if equals else None
-    except ValueError as error:
-        raise UsageError(f"--class {text!r}: expected NAME or NAME=1,2 with whole numbers") from error
-
-
-def parse_slices(text: str | None) -> tuple[int, ...] | None:
-    """Return the slices of ``0,6,13`` or ``0-9,20``; None without text."""
-    if text is None:
-        return None
-    slices: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            chosen = range(int(first), int(last) + 1) if dash else [int(first)]
-            if not chosen:
-                raise ValueError
-            slices.extend(chosen)
-    except ValueError as error:
-        raise UsageError(f"--slices {text!r}: expected numbers and ranges such as 0,6,13 or 0-9,20") from error
-    return tuple(slices)
-
-
 @cli.command()
 @project_argument
 @preset_option
@@ -237,6 +127,18 @@ def predict(stage: Stage, project: Path) -> None:
 
     run = api.predict(project, options=stage.options, **stage.settings("predict"))
     stage.show(run.manifest, f"predicted {', '.join(run.manifest['classes'])}: {run.path}")
+
+
+@cli.command()
+@project_argument
+@stage_options
+def cells(stage: Stage, project: Path) -> None:
+    """Give every cell in every slice its id, from labelled slices."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.cells(project, options=stage.options, **stage.settings("cells"))
+    facts = run.manifest
+    stage.show(facts, f"{facts['name']} by {facts['method']}, {facts['n_new']} found between slices: {run.path}")
 
 
 @cli.command()
@@ -275,7 +177,7 @@ def run(stage: Stage, project: Path, preset: str | None) -> None:
     """Train, predict, evaluate and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    settings = stage.grouped("train", "predict", "evaluate")
+    settings = stage.grouped("train", "predict", "cells", "evaluate")
     if preset:
         settings["train"] = {"preset": preset} | settings.get("train", {})
     page = api.run(project, options=stage.options, settings=settings)
@@ -321,13 +223,15 @@ def export(stage: Stage, project: Path, layer: str, destination: Path, mask_valu
 @click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="Voxel size in nanometres.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another tumour.")
 @click.option("--labelled", type=int, default=7, show_default=True, help="Evenly spaced slices that are labelled.")
+@click.option("--cells", "with_cells", is_flag=True, help="Label cells on these slices too.")
 @stage_options
-def phantom(stage: Stage, project: Path, labelled: int, **rest: Any) -> None:
+def phantom(stage: Stage, project: Path, labelled: int, with_cells: bool, **rest: Any) -> None:
     """Make a project with a synthetic tumour and its exact truth, to try everything on."""
     from cristae import api  # noqa: PLC0415
 
     given = {name: value for name, value in rest.items() if value}
-    made = api.make_phantom(project, options=stage.options, n_labelled=labelled, **given | stage.settings("phantom"))
+    given |= stage.settings("phantom")
+    made = api.make_phantom(project, options=stage.options, n_labelled=labelled, with_cells=with_cells, **given)
     stage.show({"project": made.path}, f"phantom with {labelled} labelled slices: {made.path}")
 
 
@@ -338,33 +242,6 @@ def _score_table(scores: Mapping[str, Any]) -> str:
         shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
         lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
     return "\n".join(lines)
-
-
-def _bar(task: str) -> Progress:
-    """Return a progress bar on standard error; one line every ten seconds where there is no terminal."""
-    from tqdm import tqdm  # noqa: PLC0415
-
-    terminal = sys.stderr.isatty()
-    bar = tqdm(desc=task, file=sys.stderr, mininterval=0.2 if terminal else 10, dynamic_ncols=terminal, leave=True)
-
-    def advance(done: int, total: int, **facts: float) -> None:
-        if bar.total is None:
-            bar.total = total
-            # What an earlier run did is not to count in the rate.
-            bar.initial = bar.n = bar.last_print_n = done - 1
-        if facts:
-            bar.set_postfix({name: f"{value:.3g}" for name, value in facts.items()}, refresh=False)
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-
-    return advance
-
-
-def _say(message: str) -> None:
-    from tqdm import tqdm  # noqa: PLC0415
-
-    tqdm.write(message, file=sys.stderr)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cristae.cells.watershed import flood, levels_of
+from cristae.cells.watershed import DRY, flood, levels_of, pass_heights
 
 
 @st.composite
@@ -41,7 +41,9 @@ def passes(levels, sources, inside):
     height = np.where(sources, levels.astype(int), 999)
     for _ in range(levels.size):
         around = np.pad(height, 1, constant_values=999)
-        lowest = np.min([around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]], axis=0)
+        inner = tuple(slice(1, -1) for _ in height.shape)
+        sides = [np.roll(around, step, axis)[inner] for axis in range(height.ndim) for step in (1, -1)]
+        lowest = np.min(sides, axis=0)
         height = np.where(inside, np.minimum(height, np.maximum(lowest, levels)), 999)
     return height
 
@@ -51,8 +53,13 @@ def test_each_pixel_goes_to_a_seed_with_the_lowest_pass(landscape):
     levels, seeds, inside = landscape
     filled = flood(levels, seeds, inside)
     every = {label: passes(levels, seeds == label, inside) for label in np.unique(seeds[seeds != 0])}
-    for y, x in np.argwhere((filled != 0) & (seeds == 0)):
-        assert every[filled[y, x]][y, x] == min(heights[y, x] for heights in every.values())
+    for place in map(tuple, np.argwhere((filled != 0) & (seeds == 0))):
+        assert every[filled[place]][place] == min(heights[place] for heights in every.values())
+    heights = pass_heights(levels, seeds, inside)
+    lowest = passes(levels, seeds != 0, inside)
+    reached = (filled != 0) & (seeds == 0)
+    assert np.array_equal(heights[reached], lowest[reached])
+    assert (heights[seeds != 0] == 0).all() and (heights[(filled == 0)] == DRY).all()
 
 
 def test_water_runs_evenly_over_flat_ground_and_meets_at_the_ridge():

@@ -22,6 +22,7 @@ import cc3d
 import numpy as np
 from numba import njit
 
+from cristae.cells.grow import Growth
 from cristae.cells.outlines import depth_inside, outline, skeleton
 from cristae.cells.seeds import central_pixels, deepest_pixels
 from cristae.cells.watershed import flood, levels_of
@@ -52,6 +53,10 @@ class SeparationSettings:
         Without effect on methods that carry nothing, or go from frame to frame.
     flow
         How slices are matched.
+    growth
+        How cells grow in 3D, for the method ``paths`` alone.
+    reduction
+        Of slices while they grow; outlines are found again at full resolution.
 
     Raises
     ------
@@ -67,10 +72,13 @@ class SeparationSettings:
     seeds: Literal["depth", "centroid"] = "depth"
     neighbours: Literal["nearest", "both"] = "nearest"
     flow: FlowMethod = field(default_factory=lambda: PRESETS["dis"])
+    growth: Growth = field(default_factory=Growth)
+    reduction: int = 1
 
     def __post_init__(self) -> None:
         right = all(1 <= t <= 255 for t in (self.interior_threshold, self.boundary_threshold))
         right &= self.edge_distance_px >= 0 and self.smallest_body_px >= 0 and 0 <= self.least_share <= 1
+        right &= self.reduction >= 1
         right &= self.seeds in ("depth", "centroid") and self.neighbours in ("nearest", "both")
         if not right:
             raise UsageError(f"a setting of the separation is out of bounds; see SeparationSettings: {self}")

@@ -40,13 +40,15 @@ class Gap:
     image
         n planes uint8 ``(y, x)`` for the flow. A plane of one value throughout is a missing slice.
     interior
-        n planes uint8: probability × 255 that a pixel lies inside a cell.
+        n planes uint8: probability × 255 that a pixel lies inside a cell. None where there is no such map.
     boundary
         n planes uint8: probability × 255 that a pixel lies on the boundary of a cell. None where there is no such map.
     before, after
         Integer ids ``(y, x)`` of the labelled slices 0 and n−1; 0 is background. None at an end of the volume.
     first_new_id
         The first id to give to objects that neither labelled slice knows. None: one above the highest id of both.
+    complete
+        Whether every cell is labelled on the first and on the last slice. Where not, 0 may be a cell too.
 
     Raises
     ------
@@ -55,11 +57,12 @@ class Gap:
     """
 
     image: Planes
-    interior: Planes
+    interior: Planes | None
     boundary: Planes | None
     before: np.ndarray | None
     after: np.ndarray | None
     first_new_id: int | None = None
+    complete: tuple[bool, bool] = (True, True)
 
     def __post_init__(self) -> None:
         labelled = [labels for labels in (self.before, self.after) if labels is not None]
@@ -97,12 +100,33 @@ class Gap:
         """Integers that hold the ids of both labelled slices."""
         return np.result_type(*(labels for labels in (self.before, self.after) if labels is not None))
 
+    def new_ids_from(self, n: int) -> int:
+        """Return the first of n new ids.
+
+        Raises
+        ------
+        DataError
+            If it is not above all ids of the labelled slices, or the last does not fit the dtype.
+        """
+        labelled = [int(labels.max()) for labels in (self.before, self.after) if labels is not None]
+        highest = max(labelled)
+        first = self.first_new_id if self.first_new_id is not None else highest + 1
+        if first <= highest:
+            raise DataError(
+                f"expected a first new id above all ids of the labelled slices (up to {highest}), got {first}"
+            )
+        if first + n - 1 > np.iinfo(self.dtype).max:
+            raise DataError(f"{n} new ids from {first} on do not fit {self.dtype}; give labels as a larger integer")
+        return first
+
     def image_at(self, index: int) -> np.ndarray:
         """Return the uint8 image of a slice; raise DataError if it has another type or size."""
         return self._plane("image", self.image, index)
 
     def interior_at(self, index: int) -> np.ndarray:
-        """Return the uint8 interior map of a slice; raise DataError if it has another type or size."""
+        """Return the uint8 interior map of a slice; raise DataError if there is none, or of another type or size."""
+        if self.interior is None:
+            raise DataError("this method needs an interior map, and there is none; predict one, or choose flow")
         return self._plane("interior map", self.interior, index)
 
     def boundary_at(self, index: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from cristae.cells.watershed import flood
+from cristae.cells.combine import SeparationSettings
 from cristae.cells.gap import Gap
-from cristae.cells.grow import Growth, grow, without_rim
+from cristae.cells.grow import grow, without_rim
+from cristae.cells.watershed import flood
 
 BYTES_PER_VOXEL = 40
 """What growing holds for each voxel at the resolution it works at, at its peak."""
@@ -24,19 +25,15 @@ def reduction_for(gap: Gap, max_bytes: float) -> int:
     return factor
 
 
-def follow_paths(gap: Gap, growth: Growth, interior_threshold: int, reduction: int) -> Iterator[np.ndarray]:
+def follow_paths(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]:
     """Yield the cells of a gap, slice by slice, grown from its labelled slices; see `cristae.cells.grow`.
 
     Parameters
     ----------
     gap
         Labelled slices and maps; the image is not used. There must be a boundary map.
-    growth
-        How cells grow; its steps are those of full resolution.
-    interior_threshold
-        Least value (1–255) of the interior map where cells may be.
-    reduction
-        Cells are grown in slices reduced by this factor, and their outlines found again at full resolution.
+    settings
+        Growth (its steps are those of full resolution), the threshold of the interior, and the reduction.
 
     Yields
     ------
@@ -49,14 +46,12 @@ def follow_paths(gap: Gap, growth: Growth, interior_threshold: int, reduction: i
     DataError
         If there is no boundary map, or maps differ in size.
     """
+    growth, reduction, interior_threshold = settings.growth, settings.reduction, settings.interior_threshold
     known = _known_ids(gap)
     seeds, boundary, allowed = _reduced_gap(gap, known, interior_threshold, reduction)
-    coarse = replace(growth, steps=(growth.steps[0], growth.steps[1] * reduction, growth.steps[2] * reduction))
-    coarse = replace(
-        coarse,
-        steps=tuple(step / min(coarse.steps) for step in coarse.steps),
-        new_voxels=max(1, growth.new_voxels // reduction**2),
-    )
+    sides = (growth.steps[0], growth.steps[1] * reduction, growth.steps[2] * reduction)
+    z, y, x = (side / min(sides) for side in sides)
+    coarse = replace(growth, steps=(z, y, x), new_voxels=max(1, growth.new_voxels // reduction**2))
     grown = grow(seeds, boundary, allowed, coarse, known.size + 1)
     names = _names(gap, known, int(grown.max(initial=0)))
     for z, plane in enumerate(grown):

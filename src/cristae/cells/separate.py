@@ -1,6 +1,6 @@
-"""Cells between labelled slices, by each method of Table 2 of Machireddy et al.
+"""Cells between labelled slices, by each method of Table 2 of Machireddy et al., and by ours.
 
-One function, six methods, which differ in how cells reach a slice and in what the interior mask is cut along there:
+One function, seven methods, which differ in how cells reach a slice and in what the interior mask is cut along there:
 
 =========================== ================================ ==================================================
 method                      cells reach a slice              the interior mask is cut along
@@ -11,11 +11,12 @@ flow                        carried by composed flow         (no mask: the carri
 mask+flow                   carried by composed flow         carried outlines
 mask+boundary+flow          carried by composed flow         both; carried outlines only where cells overlap
 mask+boundary+flow frames   from the result one slice away   both; carried outlines only where cells overlap
+paths                       grown in 3D (ours)               the crest of the network's boundary
 =========================== ================================ ==================================================
 
-What follows is the same for all: `cristae.cells.combine`. Each half of the gap is worked off from its labelled slice
-to the middle; objects that the labelled slice does not know are followed by overlap from slice to slice, and joined
-at the middle to what they meet on the other side.
+For the last see `cristae.cells.grow`. What follows is the same for all others: `cristae.cells.combine`. Each half of
+the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know are followed
+by overlap from slice to slice, and joined at the middle to what they meet on the other side.
 
 Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3, §5.5, Table 2.
 """
@@ -31,6 +32,7 @@ import numpy as np
 
 from cristae.cells.combine import SeparationSettings, combine
 from cristae.cells.gap import Gap
+from cristae.cells.paths import follow_paths
 from cristae.cells.propagate import carried_labels, halves, is_missing, propagate_both
 from cristae.cells.runs import Runs, compress, expand, overlaps, unique_ids
 from cristae.errors import DataError, UsageError
@@ -48,7 +50,7 @@ class _Recipe:
     lines: Literal["none", "all", "selective"] = "none"
 
 
-METHODS: Mapping[str, _Recipe] = MappingProxyType(
+TABLE2: Mapping[str, _Recipe] = MappingProxyType(
     {
         "mask": _Recipe("unmoved"),
         "mask+boundary": _Recipe("unmoved", boundary=True),
@@ -59,6 +61,8 @@ METHODS: Mapping[str, _Recipe] = MappingProxyType(
     }
 )
 """The rows of Table 2 by name."""
+METHODS = (*TABLE2, "paths")
+"""Names of all methods."""
 
 _Carry = Callable[[int, np.ndarray], np.ndarray]
 
@@ -104,7 +108,9 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
-    recipe = METHODS[method]
+    if method == "paths":
+        return follow_paths(gap, settings)
+    recipe = TABLE2[method]
     if recipe.boundary and gap.boundary is None:
         raise DataError(f"{method} needs a boundary map, and there is none; predict one, or choose mask or mask+flow")
     return _separate(gap, recipe, settings)
@@ -252,12 +258,7 @@ def _names(gap: Gap, ids: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Return the id of each number: that of its cell, or one of the new ids in the order in which they appear."""
     known = ids.size
     new = np.unique(same[same > known])
-    highest = int(ids[-1]) if known else 0
-    first = gap.first_new_id if gap.first_new_id is not None else highest + 1
-    if first <= highest:
-        raise DataError(f"expected a first new id above all ids of the labelled slices (up to {highest}), got {first}")
-    if first + new.size - 1 > np.iinfo(gap.dtype).max:
-        raise DataError(f"{new.size} new ids from {first} on do not fit {gap.dtype}; give labels as a larger integer")
+    first = gap.new_ids_from(new.size)
     names = np.zeros(same.size, gap.dtype)
     names[1 : known + 1] = ids
     names[new] = (np.arange(new.size, dtype=np.uint64) + np.uint64(first)).astype(gap.dtype)

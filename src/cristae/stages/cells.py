@@ -7,12 +7,12 @@ decided by trying them: each labelled slice in turn is left out and found again 
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,22 +20,22 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.annotations import IGNORE_ID
-from cristae.blockwise import Journal, n_workers
+from cristae.blockwise import Journal, n_workers, unordered
 from cristae.cells.combine import SeparationSettings
 from cristae.cells.gap import Gap
 from cristae.cells.grow import Growth
-from cristae.cells.separate import METHODS, separate
+from cristae.cells.paths import reduction_for
+from cristae.cells.separate import METHODS, TABLE2, separate
 from cristae.errors import DataError, UsageError
-from cristae.flow import PRESETS, with_reduction
-from cristae.geometry import Box
+from cristae.flow import PRESETS
+from cristae.geometry import Box, Grid, Nanometres
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume
 from cristae.metrics.instance import contingency
 from cristae.metrics.matching import dice_by_match, summarise_dice
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.gaps import GapSources
 from cristae.stages.options import Options
-from cristae.stages.planes import Planes
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -68,42 +68,210 @@ class CellsSettings(BaseModel):
     max_ram_gb: float = Field(4.0, gt=0, description="memory that gaps in work may take")
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """What gaps are cut from."""
+def cells_settings(project: Project, changes: Mapping[str, Any]) -> CellsSettings:
+    """Return the settings of a separation: defaults, then project file, then `changes`."""
+    settings = resolve_settings(CellsSettings, project.stage_settings("cells"), changes)
+    if settings.method not in ("auto", *METHODS):
+        raise UsageError(f"unknown method {settings.method!r}; there are auto, {', '.join(METHODS)}")
+    return settings
 
-    project: Project
-    name: str
-    interior: Volume | None
-    boundary: Volume | None
-    labelled: tuple[int, ...]
-    settings: CellsSettings
 
-    def gap(self, first: int, last: int, factor: int = 1) -> Gap:
-        """Return the slices from `first` to `last`, reduced by `factor`; those of the two that are labelled bind."""
-        image = self.project.image
-        mean, deviation = (self.project.image_facts[key] for key in ("slice_mean", "slice_std"))
+def cells(project: Project, settings: CellsSettings | None = None, options: Options | None = None) -> Run:
+    """Give every cell in every slice its id.
 
-        def even(plane: np.ndarray, z: int) -> np.ndarray:
-            if not plane.any():
-                return np.zeros(_reduced_shape(plane, factor), np.uint8)
-            level = (plane.astype(np.float32) - np.float32(mean[z])) * np.float32(40 / deviation[z]) + 128
-            return _reduced(np.clip(level, 1, 255).astype(np.uint8), factor)
+    Writes ``<class>.ome.zarr`` (uint32 ids; those of the labelled slices, and new ones for cells that no labelled
+    slice meets), and, where methods were tried, ``methods.csv`` (one row per method and left-out slice).
 
-        def maps(volume: Volume) -> Planes:
-            return Planes(volume, first, last + 1, lambda plane, z: _reduced(plane, factor))
+    Raises
+    ------
+    DataError
+        If there are no labelled slices with ids, or a map that the method needs was not predicted.
+    UsageError
+        If there are several classes of instances and none is named, or a named slice has no labels.
+    ResourceError
+        If the project is in use or the disk is full.
+    """
+    settings, options = settings or cells_settings(project, {}), options or Options()
+    name = _class_name(project, settings.name)
+    labelled = _labelled_slices(project, name, settings.slices)
+    predicted = project.latest("predict")
+    found = set(predicted.manifest["classes"]) if predicted else set()
+    inputs = {
+        "image": str(project.image_facts["digest"]),
+        "labels": project.annotations.fingerprint([name]),
+        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+    }
+    run = project.run("cells", settings.model_copy(update={"max_ram_gb": None}), inputs)
+    if run.finished and not options.force:
+        project.ask_again(run)
+        options.notify(f"cells: nothing to do, {run.path.name} is finished (do it again with --force)")
+        return run
+    maps = {part: _map(predicted, f"{name}_{part}", found) for part in ("interior", "boundary")}
+    sources = GapSources(project, name, maps["interior"], maps["boundary"], labelled)
+    with project.lock(), project.record(run, settings, inputs):
+        if options.force:
+            _clear(run)
+        size = " × ".join(f"{length:g}" for length in project.image.grid.voxel_size)
+        options.notify(f"cells: {name} from slices {number_ranges(labelled)}, voxels of {size} nm (z, y, x)")
+        method = settings.method
+        if method == "auto":
+            method = _choose(sources, settings, run, options)
+        n_new = _separate_all(sources, method, settings, run, options)
+        run.update(name=name, learnt=[name], method=method, labelled_slices=list(labelled), n_new=n_new)
+    return run
 
-        complete = set(self.project.annotations.complete_slices(self.name))
-        return Gap(
-            image=Planes(image, first, last + 1, even),
-            interior=maps(self.interior) if self.interior else None,
-            boundary=maps(self.boundary) if self.boundary else None,
-            before=self.labels(first, factor) if first in self.labelled else None,
-            after=self.labels(last, factor) if last in self.labelled and last != first else None,
-            complete=(first in complete, last in complete),
+
+def _class_name(project: Project, wanted: str) -> str:
+    """Return the class of instances that is meant."""
+    names = [name for name in project.annotations.classes if project.annotations.has_instances(name)]
+    if (wanted and wanted not in names) or not names:
+        raise DataError(
+            f"{project.path} has no labelled slices with ids of {wanted or 'cells'}; import some with: "
+            f"cristae import labels {project.path} SOURCE --class {wanted or 'cell'} --instances"
         )
+    if not wanted and len(names) > 1:
+        raise UsageError(f"there are several classes of instances ({', '.join(names)}); name one: --set cells.name=...")
+    return wanted or names[0]
 
-    def labels(self, z: int, factor: int = 1) -> np.ndarray:
-        """Return the ids of a labelled slice, 0 where there is no cell or nobody looked."""
-        ids = self.project.annotations.read_ids(self.name, z)[factor // 2 :: factor, factor // 2 :: factor]
-        return np.where(ids == IGNORE_ID, 0, ids).astype(np.int64)
+
+def _labelled_slices(project: Project, name: str, wanted: Sequence[int]) -> tuple[int, ...]:
+    known = project.annotations.labelled_slices(name)
+    absent = sorted(set(wanted) - set(known))
+    if absent:
+        raise UsageError(f"slices {number_ranges(absent)} have no labels of {name}; there are {number_ranges(known)}")
+    return tuple(sorted(wanted)) or known
+
+
+def _map(predicted: Run | None, name: str, found: set[str]) -> Volume | None:
+    if predicted is None or name not in found:
+        return None
+    return open_volume(predicted.path / f"{name}.ome.zarr")
+
+
+def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres, max_bytes: float) -> SeparationSettings:
+    """Return the settings of a separation in voxels, for one gap of slices of this voxel size."""
+    pixel = min(voxel_size[1:])
+    smallest = min(voxel_size)
+    z, y, x = (size / smallest for size in voxel_size)
+    growth = Growth(
+        barrier=settings.barrier,
+        steps=(z, y, x),
+        new_height=round(settings.new_height * 255),
+        new_depth=round(settings.new_depth * 255),
+        new_voxels=max(1, round(settings.new_um3 * 1e9 / math.prod(voxel_size))),
+        rim=settings.rim_px,
+    )
+    return SeparationSettings(
+        interior_threshold=max(1, round(settings.interior_threshold * 255)),
+        boundary_threshold=max(1, round(settings.boundary_threshold * 255)),
+        edge_distance_px=settings.edge_nm / pixel,
+        smallest_body_px=round(settings.smallest_body_um2 * 1e6 / (voxel_size[1] * voxel_size[2])),
+        neighbours=settings.neighbours,
+        flow=replace(PRESETS[settings.flow], reduction=settings.flow_reduction),
+        growth=growth,
+        reduction=reduction_for(gap, max_bytes),
+    )
+
+
+def _choose(sources: GapSources, settings: CellsSettings, run: Run, options: Options) -> str:
+    """Leave out one labelled slice at a time, find its cells by every method, and return the best one."""
+    methods = [name for name in METHODS if sources.can(name)]
+    inner = sources.labelled[1:-1]
+    if not inner or len(methods) == 1:
+        chosen = "paths" if "paths" in methods else methods[-1]
+        options.notify(f"cells: {chosen}, as there are too few labelled slices (3) or maps to try methods on")
+        return chosen
+    tried = [inner[round(i)] for i in np.linspace(0, len(inner) - 1, min(settings.tries, len(inner)))]
+    progress, rows = options.progress("try methods"), []
+    for done, (z, method) in enumerate(itertools.product(dict.fromkeys(tried), methods), start=1):
+        rows.append(_try(sources, settings, z, method))
+        progress(done, len(set(tried)) * len(methods))
+    table = pd.DataFrame(rows)
+    table.to_csv(run.path / "methods.csv", index=False)
+    means = table.groupby("method", sort=False)["dice"].mean()
+    chosen = str(means.idxmax())
+    ranking = ", ".join(f"{name} {dice:.3f}" for name, dice in means.sort_values(ascending=False).items())
+    options.notify(f"cells: mean Dice of cells on left-out slices: {ranking}")
+    flows = [name for name in means.index if "flow" in name]
+    others = [name for name in TABLE2 if "flow" not in name and name in means.index]
+    if flows and others and means[others].max() >= means[flows].max() - 0.002:
+        options.notify("cells: flow adds nothing here: the network's maps alone do as well")
+    options.notify(f"cells: {chosen} is used")
+    run.update(tried={name: round(float(dice), 4) for name, dice in means.items()})
+    return chosen
+
+
+def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> dict[str, Any]:
+    """Score one method on one labelled slice that it is not shown."""
+    at = sources.labelled.index(z)
+    first, last = sources.labelled[at - 1], sources.labelled[at + 1]
+    grid = sources.project.image.grid
+    factor = max(1, -(-max(grid.shape[1:]) // settings.try_px))
+    gap = sources.gap(first, last, factor)
+    voxel_size = (grid.voxel_size[0], grid.voxel_size[1] * factor, grid.voxel_size[2] * factor)
+    begun = time.monotonic()
+    how = separation(settings, gap, voxel_size, settings.max_ram_gb * 2**30)
+    found = next(itertools.islice(separate(gap, method, how), z - first, None))
+    truth = sources.labels(z, factor)
+    seen = sources.seen(z, factor)
+    table = contingency(np.where(seen, found, 0), np.where(seen, truth, 0))
+    known = np.union1d(sources.labels(first, factor), sources.labels(last, factor))
+    scores = summarise_dice(dice_by_match(table, how.smallest_body_px // 10 + 1, known[known > 0]))
+    return {
+        "method": method,
+        "z": z,
+        "distance_slices": min(z - first, last - z),
+        "n_cells": scores.n_objects,
+        "dice": scores.mean,
+        "worst": scores.worst,
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run: Run, options: Options) -> int:
+    """Work off all gaps, several at a time; return the number of cells that no labelled slice meets."""
+    target = _layer(run.path / f"{sources.name}.ome.zarr", sources.project.image.grid)
+    gaps = sources.gaps()
+    journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
+    finished = journal.finished(tiling)
+    workers = max(1, n_workers(options.executor))
+    max_bytes = settings.max_ram_gb * 2**30 / workers
+    highest = max(int(sources.labels(z).max()) for z in sources.labelled)
+    progress = options.progress("cells")
+
+    def work(index: int) -> str:
+        first, last = gaps[index]
+        gap = replace(sources.gap(first, last), first_new_id=highest + 1 + index * IDS_PER_GAP)
+        how = separation(settings, gap, sources.project.image.grid.voxel_size, max_bytes)
+        # A labelled slice between two gaps is written by the later one.
+        stop = last if index + 1 < len(gaps) else last + 1
+        n_new = 0
+        for z, labels in zip(range(first, stop), separate(gap, method, how), strict=False):
+            n_new = max(n_new, int(labels.max()) - highest - index * IDS_PER_GAP)
+            target.write(Box((z, 0, 0), (z + 1, *labels.shape)), labels[None].astype(np.uint32))
+        return f"{index} {n_new}"
+
+    notes = list(finished)
+    todo = [index for index in range(len(gaps)) if not any(note.split()[0] == str(index) for note in notes)]
+    for note in unordered(work, todo, workers):
+        journal.add(tiling, note)
+        notes.append(note)
+        progress(len(notes), len(gaps))
+    build_pyramid(run.path / f"{sources.name}.ome.zarr")
+    return sum(int(note.split()[1]) for note in notes)
+
+
+def _layer(path: Path, grid: Grid) -> Volume:
+    """Open the layer of this run for writing, or make it; each slice is stored by itself, as gaps end anywhere."""
+    if path.exists():
+        try:
+            return open_volume(path, mode="r+")
+        except DataError:  # killed while it was being made
+            shutil.rmtree(path)
+    return create_volume(path, grid, np.uint32, "labels", Storage(chunk=(1, 512, 512), shard=(1, 2048, 2048)))
+
+
+def _clear(run: Run) -> None:
+    for path in run.path.glob("*.ome.zarr"):
+        shutil.rmtree(path)
+    (run.path / "gaps").unlink(missing_ok=True)

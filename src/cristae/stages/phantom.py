@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,20 @@ import numpy as np
 from cristae.blockwise import Execution, Journal
 from cristae.errors import UsageError
 from cristae.files import writable
-from cristae.geometry import Box, Grid
+from cristae.geometry import Grid
 from cristae.io.ome_zarr import (
     build_pyramid,
     create_volume,
     is_ome_zarr,
     open_volume,
     read_facts,
-    shard_shape,
     write_facts,
 )
 from cristae.phantom import CLASSES, PhantomSettings, build_scene
 from cristae.phantom.volume import write_phantom
 from cristae.project import Project
 from cristae.stages.options import Options
+from cristae.stages.planes import Planes
 from cristae.stages.survey import survey
 from cristae.volume import Volume
 
@@ -32,12 +32,17 @@ LAYERS = ("cell", *CLASSES)
 
 
 def phantom(
-    path: Path | str, settings: PhantomSettings, n_labelled: int = 7, options: Options | None = None
+    path: Path | str,
+    settings: PhantomSettings,
+    n_labelled: int = 7,
+    with_cells: bool = False,
+    options: Options | None = None,
 ) -> Project:
     """Make a project folder around a phantom.
 
     Instance ids of every class are kept under ``phantom_truth.ome.zarr/labels``; the masks of all slices become the
-    truth of the project, and those of `n_labelled` evenly spaced slices its annotations. A killed call goes on.
+    truth of the project, and those of `n_labelled` evenly spaced slices its annotations; the ids of cells are among the
+    truth, and, if `with_cells`, on the labelled slices too. A killed call goes on.
 
     Raises
     ------
@@ -56,8 +61,11 @@ def phantom(
     )
     noted = project.image_facts.get("n_labelled")
     if noted is not None:
-        if noted != n_labelled:
-            raise UsageError(f"{path} holds this phantom with {noted} labelled slices; choose another folder")
+        if noted != n_labelled or with_cells != ("cell" in project.classes):
+            cells = "with" if "cell" in project.classes else "without"
+            raise UsageError(
+                f"{path} holds this phantom with {noted} labelled slices {cells} cells; choose another folder"
+            )
         options.notify("phantom: nothing to do, it is there")
         return project
     with project.lock(), writable(project.path):
@@ -79,7 +87,10 @@ def phantom(
         for name in CLASSES:
             project.truth.write_slices(name, _masks(layers[name], range(depth)))
             project.annotations.write_slices(name, _masks(layers[name], labelled))
-        project.add_classes(CLASSES)
+        project.truth.write_slices("cell", _ids(layers["cell"], range(depth)))
+        if with_cells:
+            project.annotations.write_slices("cell", _ids(layers["cell"], labelled))
+        project.add_classes((*CLASSES, "cell") if with_cells else CLASSES)
         write_facts(project.image_path, {"n_labelled": n_labelled})
         journal.path.unlink(missing_ok=True)
     return project
@@ -103,12 +114,11 @@ def _layer(path: Path, grid: Grid, dtype: np.typing.DTypeLike) -> Volume:
     return create_volume(path, grid, dtype, "image" if path.parent.name != "labels" else "labels")
 
 
-def _masks(layer: Volume, slices: range | list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield slices of a label layer as masks, reading it slab by slab as it is chunked."""
-    depth, height, width = shard_shape(layer)[0], *layer.shape[1:]
-    slab, first = np.empty((0, height, width), layer.dtype), 0
-    for z in slices:
-        if not first <= z < first + len(slab):
-            first = z - z % depth
-            slab = layer.read(Box((first, 0, 0), (min(first + depth, layer.shape[0]), height, width)))
-        yield z, (slab[z - first] != 0).astype(np.uint8)
+def _masks(layer: Volume, slices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    planes = Planes(layer)
+    return ((z, (planes[z] != 0).astype(np.uint8)) for z in slices)
+
+
+def _ids(layer: Volume, slices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    planes = Planes(layer)
+    return ((z, planes[z]) for z in slices)

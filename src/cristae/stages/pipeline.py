@@ -7,17 +7,18 @@ from typing import Any
 
 from cristae.errors import UsageError
 from cristae.project import Project, Run
+from cristae.stages.cells import cells, cells_settings
 from cristae.stages.evaluate import evaluate, evaluate_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import predict, predict_settings
 from cristae.stages.train import train, train_settings
 
-STAGES = ("train", "predict", "evaluate")
+STAGES = ("train", "predict", "cells", "evaluate")
 """The computing stages, in the order in which they feed each other."""
 
 
 def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Options | None = None) -> list[Run]:
-    """Train, predict, and evaluate where there is truth; return the runs.
+    """Train, predict, separate cells where some are labelled, and evaluate where there is truth; return the runs.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Op
         raise UsageError(f"unknown stage {unknown[0]!r} in the settings; there are {', '.join(STAGES)}")
     runs = [train(project, train_settings(project, settings.get("train", {})), options)]
     runs.append(predict(project, predict_settings(project, settings.get("predict", {})), options))
+    if any(project.annotations.has_instances(name) for name in project.annotations.classes):
+        runs.append(cells(project, cells_settings(project, settings.get("cells", {})), options))
     if project.truth.classes:
         runs.append(evaluate(project, evaluate_settings(project, settings.get("evaluate", {})), options))
     else:

@@ -163,9 +163,7 @@ class Smoothing:
     def __call__(self, block: Block, *looks: np.ndarray) -> list[np.ndarray]:
         """Return smoothed uint8 probability and uint8 mask (1 the class) of the write box."""
         inner = block.write.within(block.read).slices
-        probability = looks[0]
-        if len(looks) > 1:
-            probability = sum(look.astype(np.float32) for look in looks) / np.float32(len(looks))
+        probability: np.ndarray = looks[0] if len(looks) == 1 else np.stack(looks).mean(axis=0, dtype=np.float32)
         smooth = np.rint(probability[inner]).astype(np.uint8)
         if self.reach:
             kernel = np.exp(-0.5 * (np.arange(-self.reach, self.reach + 1) / self.sigma) ** 2).astype(np.float32)

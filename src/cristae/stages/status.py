@@ -53,13 +53,16 @@ def status(project: Project) -> list[StageStatus]:
     if truth.classes:
         words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
         found.append(StageStatus("import truth", "done", "; ".join(words)))
-    return found + [_stage(project, stage) for stage in ("train", "predict", "evaluate", "crossvalidate")]
+    cells = any(annotations.has_instances(name) for name in annotations.classes)
+    stages = ("train", "predict", *(("cells",) if cells else ()), "evaluate", "crossvalidate")
+    return found + [_stage(project, stage) for stage in stages]
 
 
 def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     """Return what the inputs of a run are now, for those that can have changed since."""
     trained, predicted = project.latest("train"), project.latest("predict")
-    classes = run.manifest.get("classes") or None
+    # Output maps have other names than the classes of instances whose labels they are learnt from.
+    classes = run.manifest.get("learnt") or run.manifest.get("classes") or None
     if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
         # All classes with labels were meant, also those that have got some since.
         classes = [name for name in project.classes if name in project.annotations.classes]
@@ -79,7 +82,7 @@ def is_stale(project: Project, run: Run) -> bool:
     inputs = run.manifest.get("inputs", {})
     if any(inputs.get(name) != value for name, value in current_inputs(project, run).items()):
         return True
-    rests_on = {"predict": "train", "evaluate": "predict"}.get(run.stage)
+    rests_on = {"predict": "train", "cells": "predict", "evaluate": "predict"}.get(run.stage)
     before = project.latest(rests_on) if rests_on else None
     return before is not None and is_stale(project, before)
 

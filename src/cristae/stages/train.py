@@ -175,6 +175,7 @@ def learn(
     names = list(groups)
     _merge_histories(folder, names)
     return {
+        "learnt": list(classes),
         "classes": [name for one in facts for name in one["labelled_slices"]],
         "groups": names,
         "weights": _digest([folder / name / "weights.safetensors" for name in names]),

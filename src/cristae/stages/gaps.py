@@ -1,0 +1,102 @@
+"""The gaps of a project: what is known between one labelled slice and the next, read slice by slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from cristae.annotations import IGNORE_ID
+from cristae.cells.gap import Gap
+from cristae.project import Project
+from cristae.stages.planes import Planes
+from cristae.volume import Volume
+
+
+@dataclass(frozen=True)
+class GapSources:
+    """What gaps are cut from.
+
+    Parameters
+    ----------
+    project
+        With image and labelled slices.
+    name
+        Class of instances.
+    interior, boundary
+        Predicted maps of it (uint8), as far as there are.
+    labelled
+        z of the labelled slices to start from, ascending.
+    """
+
+    project: Project
+    name: str
+    interior: Volume | None
+    boundary: Volume | None
+    labelled: tuple[int, ...]
+
+    def can(self, method: str) -> bool:
+        """Say whether there are the maps that a method needs."""
+        has_boundary = self.boundary is not None or ("boundary" not in method and method != "paths")
+        return has_boundary and (self.interior is not None or method == "flow")
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return first and last slice of every gap; together they cover the volume, labelled slices being shared."""
+        last = self.project.image.shape[0] - 1
+        ends = sorted({0, *self.labelled, last})
+        return list(pairwise(ends)) or [(0, 0)]
+
+    def gap(self, first: int, last: int, factor: int = 1) -> Gap:
+        """Return the slices from `first` to `last`, reduced by `factor` along y and x.
+
+        Cells are known on the two slices at its ends, as far as they are labelled.
+        """
+        facts = self.project.image_facts
+        mean, deviation = facts["slice_mean"], facts["slice_std"]
+
+        def even(plane: np.ndarray, z: int) -> np.ndarray:
+            """Return the image as flow wants it: 8 bit and equally bright; a missing slice is 0 all over."""
+            if not plane.any():
+                return reduced(np.zeros(plane.shape, np.uint8), factor)
+            level = (plane.astype(np.float32) - np.float32(mean[z])) * np.float32(40 / deviation[z]) + 128
+            return reduced(np.clip(level, 1, 255).astype(np.uint8), factor)
+
+        def planes(volume: Volume | None) -> Planes | None:
+            return Planes(volume, first, last + 1, lambda plane, z: reduced(plane, factor)) if volume else None
+
+        complete = self.project.annotations.complete_slices(self.name)
+        return Gap(
+            image=Planes(self.project.image, first, last + 1, even),
+            interior=planes(self.interior),
+            boundary=planes(self.boundary),
+            before=self.labels(first, factor) if first in self.labelled else None,
+            after=self.labels(last, factor) if last in self.labelled and last != first else None,
+            complete=(first in complete, last in complete),
+        )
+
+    def labels(self, z: int, factor: int = 1) -> np.ndarray:
+        """Return the ids of a labelled slice, int64 ``(y, x)``; 0 where there is no cell, or nobody looked."""
+        ids = self._ids(z, factor)
+        return np.where(ids == IGNORE_ID, 0, ids).astype(np.int64)
+
+    def seen(self, z: int, factor: int = 1) -> np.ndarray:
+        """Return where somebody looked on a labelled slice, bool ``(y, x)``."""
+        return self._ids(z, factor) != IGNORE_ID
+
+    def _ids(self, z: int, factor: int) -> np.ndarray:
+        ids = self.project.annotations.read_ids(self.name, z)
+        if factor == 1:
+            return ids
+        padded = np.pad(ids, [(0, -n % factor) for n in ids.shape], mode="edge")
+        return padded[factor // 2 :: factor, factor // 2 :: factor]
+
+
+def reduced(plane: np.ndarray, factor: int) -> np.ndarray:
+    """Return means over squares of `factor` pixels; what sticks out repeats the edge."""
+    if factor == 1:
+        return plane
+    padded = np.pad(plane, [(0, -n % factor) for n in plane.shape], mode="edge")
+    size = (padded.shape[1] // factor, padded.shape[0] // factor)
+    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,212 @@
+"""Cells between labelled slices of a project on disk."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cristae
+from cristae.annotations import IGNORE_ID
+from cristae.errors import DataError, UsageError
+from cristae.geometry import Grid
+from cristae.io.ome_zarr import create_volume, open_volume
+from cristae.stages.cells import CellsSettings
+from cristae.stages.options import Options
+from cristae.stages.status import status
+
+SHAPE = (13, 96, 96)
+LABELLED = (0, 4, 8, 12)
+
+
+def _truth() -> np.ndarray:
+    """Three cells side by side, two of which touch without a gap, bending on their way down; and a short one."""
+    truth = np.zeros(SHAPE, np.uint32)
+    for z in range(SHAPE[0]):
+        bend = 2 * z
+        truth[z, 8:88, 8 + bend : 30 + bend] = 70_001
+        truth[z, 8:88, 30 + bend : 50 + bend] = 5
+        truth[z, 20:40, 54 + bend : 66 + bend] = 9
+    truth[5:8, 60:80, 84:94] = 33  # begins and ends between labelled slices
+    return truth
+
+
+def _edges(plane: np.ndarray) -> np.ndarray:
+    edge = np.zeros(plane.shape, np.bool_)
+    for axis in (0, 1):
+        for side in (1, -1):
+            edge |= np.roll(plane, side, axis) != plane
+    return edge
+
+
+def _project(path, truth: np.ndarray, maps: bool = True) -> cristae.Project:
+    project = cristae.init(path, voxel_size=(10, 10, 10))
+    rng = np.random.default_rng(0)
+    texture = rng.integers(60, 200, (SHAPE[1], SHAPE[2] + 2 * SHAPE[0])).astype(np.uint8)
+    image = np.stack([np.roll(texture, 2 * z, axis=1)[:, : SHAPE[2]] for z in range(SHAPE[0])])
+    folder = path.parent / f"{path.name}-slices"
+    folder.mkdir()
+    import tifffile
+
+    for z, plane in enumerate(image):
+        tifffile.imwrite(folder / f"z{z:03d}.tif", plane)
+    cristae.import_image(project, folder)
+    project.annotations.write_slices("cell", [(z, truth[z]) for z in LABELLED])
+    project.add_classes(("cell",))
+    if maps:
+        _predict(project, truth)
+    return project
+
+
+def _predict(project: cristae.Project, truth: np.ndarray) -> None:
+    """Put maps where a prediction would have put them."""
+    settings = CellsSettings()  # any will do
+    run = project.run("predict", settings, {})
+    grid = Grid(SHAPE, (10.0, 10.0, 10.0))
+    with project.record(run, settings, {}):
+        boundary = np.stack([_edges(plane) for plane in truth])
+        boundary[[4, 8]] &= truth[[4, 8]] == 0  # a network that fails where cells look alike
+        for name, mask in {"cell_interior": truth > 0, "cell_boundary": boundary}.items():
+            volume = create_volume(run.path / f"{name}.ome.zarr", grid, np.uint8, "probability")
+            volume.write(grid.box, np.where(mask, np.uint8(230), np.uint8(10)))
+        run.update(classes=["cell_interior", "cell_boundary"])
+
+
+def _read(run) -> np.ndarray:
+    return open_volume(run.path / "cell.ome.zarr").read()
+
+
+QUICK = {"smallest_body_um2": 0.002, "edge_nm": 0.0, "new_um3": 1e-4, "flow_reduction": 1}
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory) -> cristae.Project:
+    return _project(tmp_path_factory.mktemp("cells") / "p", _truth())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "mask",
+        "mask+boundary",
+        "flow",
+        "mask+flow",
+        "mask+boundary+flow",
+        "mask+boundary+flow frames",
+        "paths",
+    ],
+)
+def test_labelled_slices_are_kept_and_cells_carried_between_them(ready, method) -> None:
+    truth = _truth()
+    found = _read(cristae.cells(ready, method=method, **QUICK))
+    assert found.dtype == np.uint32
+    assert (found[list(LABELLED)] == truth[list(LABELLED)]).all()
+    agree = (found == truth)[truth > 0].mean()
+    assert agree > (0.8 if method == "flow" else 0.93)
+
+
+def test_a_cell_between_labelled_slices_is_found_with_an_id_of_its_own(ready) -> None:
+    truth, run = _truth(), cristae.cells(ready, method="paths", **QUICK)
+    ids = np.unique(_read(run)[5:8][truth[5:8] == 33])
+    assert len(ids) == 1 and ids[0] > 70_001
+    assert run.manifest["n_new"] == 1
+
+
+def test_methods_are_tried_on_left_out_slices_and_the_best_is_used(ready) -> None:
+    told: list[str] = []
+    run = cristae.cells(ready, options=Options(notify=told.append), **QUICK)
+    table = pd.read_csv(run.path / "methods.csv")
+    assert set(table["z"]) == {4, 8}
+    means = table.groupby("method")["dice"].mean()
+    assert means[run.manifest["method"]] == means.max()
+    assert any("mean Dice of cells on left-out slices" in words for words in told)
+    assert any(run.manifest["method"] in words and "is used" in words for words in told)
+
+
+def test_threads_and_resuming_give_the_same_ids(tmp_path) -> None:
+    truth = _truth()
+    whole = _read(cristae.cells(_project(tmp_path / "a", truth), method="paths", **QUICK))
+    threaded = cristae.cells(
+        _project(tmp_path / "b", truth), method="paths", options=Options(executor="threads:3"), **QUICK
+    )
+    assert (_read(threaded) == whole).all()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(task: str):
+        def advance(done: int, total: int, **facts: float) -> None:
+            if task == "cells" and done == 2:
+                raise Killed
+
+        return advance
+
+    project = _project(tmp_path / "c", truth)
+    with pytest.raises(Killed):
+        cristae.cells(project, method="paths", options=Options(progress=kill), **QUICK)
+    counts: list[int] = []
+
+    def count(task: str):
+        return lambda done, total, **facts: counts.append(done)
+
+    assert (_read(cristae.cells(project, method="paths", options=Options(progress=count), **QUICK)) == whole).all()
+    assert counts == [3]  # two of three gaps were on disk
+
+
+def test_done_again_only_when_something_changed(ready) -> None:
+    run = cristae.cells(ready, method="mask", **QUICK)
+    ended = run.manifest["ended"]
+    assert cristae.cells(ready, method="mask", **QUICK).manifest["ended"] == ended
+    assert cristae.cells(ready, method="mask", options=Options(force=True), **QUICK).manifest["ended"] > ended
+    assert [entry.condition for entry in status(ready) if entry.stage == "cells"] == ["done"]
+    time.sleep(0.01)
+
+
+def test_one_labelled_slice_in_the_middle_serves_both_ways(tmp_path) -> None:
+    truth = _truth()
+    project = _project(tmp_path / "one", truth)
+    run = cristae.cells(project, slices=(4,), **QUICK)
+    found = _read(run)
+    assert run.manifest["method"] == "paths"
+    assert (found == truth)[(truth > 0) & (truth != 33)].mean() > 0.9
+
+
+def test_unpainted_cells_of_a_partly_labelled_slice_are_found(tmp_path) -> None:
+    truth = _truth()
+    project = _project(tmp_path / "part", truth)
+    partly = np.where(truth == 9, 0, truth)
+    project.annotations.write_slices("cell", [(z, partly[z]) for z in LABELLED], complete=False)
+    assert (project.annotations.read_ids("cell", 0) == IGNORE_ID).any()
+    found = _read(cristae.cells(project, method="paths", **QUICK))
+    assert (found[truth == 9] > 0).mean() > 0.9
+    assert not np.isin(found[truth == 9], [5, 70_001]).any()
+
+
+def test_without_maps_flow_alone_can_be_used(tmp_path) -> None:
+    project = _project(tmp_path / "bare", _truth(), maps=False)
+    assert cristae.cells(project, **QUICK).manifest["method"] == "flow"
+    with pytest.raises(DataError, match="needs a"):
+        cristae.cells(project, method="paths", **QUICK)
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path) -> None:
+    project = _project(tmp_path / "wrong", _truth())
+    before = {path.name for path in (project.path / "runs").iterdir()}
+    with pytest.raises(UsageError, match="unknown method"):
+        cristae.cells(project, method="magic")
+    with pytest.raises(UsageError, match="slices 3 have no labels"):
+        cristae.cells(project, slices=(3,))
+    with pytest.raises(DataError, match="no labelled slices with ids of nucleus"):
+        cristae.cells(project, name="nucleus")
+    project.annotations.write_slice("glia", 0, _truth()[0])
+    with pytest.raises(UsageError, match="several classes of instances"):
+        cristae.cells(project)
+    assert {path.name for path in (project.path / "runs").iterdir()} == before
+
+
+def test_masks_are_no_instances(tmp_path) -> None:
+    project = _project(tmp_path / "masks", _truth(), maps=False)
+    with pytest.raises(UsageError, match="are ids of objects, not masks"):
+        project.annotations.write_slice("cell", 1, np.zeros(SHAPE[1:], np.uint8))
