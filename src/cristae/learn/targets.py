@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from cristae.annotations import IGNORE_ID, Annotations
-from cristae.cells.maps import boundary_map, interior_map
+from cristae.separation.maps import boundary_map, interior_map
 
 Part = Literal["mask", "interior", "boundary"]
 

@@ -21,11 +21,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.blockwise import Journal, n_workers, unordered
-from cristae.cells.combine import SeparationSettings
-from cristae.cells.gap import Gap
-from cristae.cells.grow import Growth
-from cristae.cells.paths import reduction_for
-from cristae.cells.separate import METHODS, TABLE2, separate
 from cristae.errors import DataError, UsageError
 from cristae.flow import PRESETS
 from cristae.geometry import Box, Grid, Nanometres
@@ -33,6 +28,11 @@ from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volu
 from cristae.metrics.instance import contingency
 from cristae.metrics.matching import dice_by_match, summarise_dice
 from cristae.project import Project, Run
+from cristae.separation.combine import SeparationSettings
+from cristae.separation.gap import Gap
+from cristae.separation.grow import Growth
+from cristae.separation.paths import reduction_for
+from cristae.separation.separate import METHODS, TABLE2, separate
 from cristae.settings import resolve_settings
 from cristae.stages.gaps import GapSources
 from cristae.stages.options import Options

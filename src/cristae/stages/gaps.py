@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from cristae.annotations import IGNORE_ID
-from cristae.cells.gap import Gap
 from cristae.project import Project
+from cristae.separation.gap import Gap
 from cristae.stages.planes import Planes
 from cristae.volume import Volume
 

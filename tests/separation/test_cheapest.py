@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.cells.cheapest import FAR, cheapest_paths
+from cristae.separation.cheapest import FAR, cheapest_paths
 
 
 def _random(seed: int, shape: tuple[int, int, int] = (4, 9, 11)) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cristae.cells.outlines import depth
-from cristae.cells.seeds import centroid_seeds, deepest_seeds
+from cristae.separation.outlines import depth
+from cristae.separation.seeds import centroid_seeds, deepest_seeds
 
 LABELS = hnp.arrays(
     np.uint32,

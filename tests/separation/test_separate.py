@@ -8,11 +8,11 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from synthetic_gaps import Disc, dice, stack_of, static, touching
 
-from cristae.cells.combine import SeparationSettings, combine
-from cristae.cells.gap import Gap
-from cristae.cells.separate import TABLE2, separate
 from cristae.errors import DataError, UsageError
 from cristae.flow import PRESETS, Farneback
+from cristae.separation.combine import SeparationSettings, combine
+from cristae.separation.gap import Gap
+from cristae.separation.separate import TABLE2, separate
 
 SMALL = SeparationSettings(smallest_body_px=60, edge_distance_px=2)
 ALL = pytest.mark.parametrize("method", TABLE2)

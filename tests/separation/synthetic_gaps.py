@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from cristae.cells.gap import Gap
+from cristae.separation.gap import Gap
 
 SHAPE = (112, 144)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cristae.cells.maps import UNKNOWN, boundary_map, interior_map
+from cristae.separation.maps import UNKNOWN, boundary_map, interior_map
 
 IGNORE_ID = 2**32 - 1
 

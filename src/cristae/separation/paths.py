@@ -8,10 +8,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from cristae.cells.combine import SeparationSettings
-from cristae.cells.gap import Gap
-from cristae.cells.grow import grow, without_rim
-from cristae.cells.watershed import flood
+from cristae.separation.combine import SeparationSettings
+from cristae.separation.gap import Gap
+from cristae.separation.grow import grow, without_rim
+from cristae.separation.watershed import flood
 
 BYTES_PER_VOXEL = 40
 """What growing holds for each voxel at the resolution it works at, at its peak."""
@@ -26,7 +26,7 @@ def reduction_for(gap: Gap, max_bytes: float) -> int:
 
 
 def follow_paths(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]:
-    """Yield the cells of a gap, slice by slice, grown from its labelled slices; see `cristae.cells.grow`.
+    """Yield the cells of a gap, slice by slice, grown from its labelled slices; see `cristae.separation.grow`.
 
     Parameters
     ----------

@@ -22,12 +22,12 @@ import cc3d
 import numpy as np
 from numba import njit
 
-from cristae.cells.grow import Growth
-from cristae.cells.outlines import depth_inside, outline, skeleton
-from cristae.cells.seeds import central_pixels, deepest_pixels
-from cristae.cells.watershed import flood, levels_of
 from cristae.errors import UsageError
 from cristae.flow import PRESETS, FlowMethod
+from cristae.separation.grow import Growth
+from cristae.separation.outlines import depth_inside, outline, skeleton
+from cristae.separation.seeds import central_pixels, deepest_pixels
+from cristae.separation.watershed import flood, levels_of
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cristae.cells.watershed import DRY, flood, levels_of, pass_heights
+from cristae.separation.watershed import DRY, flood, levels_of, pass_heights
 
 
 @st.composite

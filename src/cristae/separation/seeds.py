@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cristae.cells.outlines import depth
-from cristae.cells.runs import Runs, compress, expand
+from cristae.separation.outlines import depth
+from cristae.separation.runs import Runs, compress, expand
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ mask+boundary+flow frames   from the result one slice away   both; carried outli
 paths                       grown in 3D (ours)               the crest of the network's boundary
 =========================== ================================ ==================================================
 
-For the last see `cristae.cells.grow`. What follows is the same for all others: `cristae.cells.combine`. Each half of
-the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know are followed
-by overlap from slice to slice, and joined at the middle to what they meet on the other side.
+For the last see `cristae.separation.grow`. What follows is the same for all others: `cristae.separation.combine`. Each
+half of the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know are
+followed by overlap from slice to slice, and joined at the middle to what they meet on the other side.
 
 Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3, §5.5, Table 2.
 """
@@ -30,13 +30,13 @@ from typing import Literal
 
 import numpy as np
 
-from cristae.cells.combine import SeparationSettings, combine
-from cristae.cells.gap import Gap
-from cristae.cells.paths import follow_paths
-from cristae.cells.propagate import carried_labels, halves, is_missing, propagate_both
-from cristae.cells.runs import Runs, compress, expand, overlaps, unique_ids
 from cristae.errors import DataError, UsageError
 from cristae.flow import dense_flow, warp_labels
+from cristae.separation.combine import SeparationSettings, combine
+from cristae.separation.gap import Gap
+from cristae.separation.paths import follow_paths
+from cristae.separation.propagate import carried_labels, halves, is_missing, propagate_both
+from cristae.separation.runs import Runs, compress, expand, overlaps, unique_ids
 
 _LEAST_OVERLAP = 0.5
 """Share of a new object that must lie on one object across the middle of the gap to be joined to it."""

@@ -22,10 +22,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cristae.cells.gap import Gap
-from cristae.cells.outlines import depth
-from cristae.cells.runs import compress, expand
 from cristae.flow import Flow, FlowMethod, compose, dense_flow, forward_backward_error, warp_labels, warp_map
+from cristae.separation.gap import Gap
+from cristae.separation.outlines import depth
+from cristae.separation.runs import compress, expand
 
 _COARSE = 4
 """Side (px) of the squares over which trust is averaged while it waits for the other direction."""

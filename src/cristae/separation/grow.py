@@ -19,8 +19,8 @@ import cc3d
 import numpy as np
 from numba import njit
 
-from cristae.cells.cheapest import cheapest_paths
-from cristae.cells.watershed import flood, pass_heights
+from cristae.separation.cheapest import cheapest_paths
+from cristae.separation.watershed import flood, pass_heights
 
 
 @dataclass(frozen=True)

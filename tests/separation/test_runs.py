@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cristae.cells.runs import compress, expand, overlaps, unique_ids
+from cristae.separation.runs import compress, expand, overlaps, unique_ids
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from synthetic_gaps import Disc, dice, stack_of, static, touching
 
-from cristae.cells.gap import Gap
-from cristae.cells.propagate import halves, propagate_both, propagate_nearest
 from cristae.errors import DataError
 from cristae.flow import PRESETS, Dis
+from cristae.separation.gap import Gap
+from cristae.separation.propagate import halves, propagate_both, propagate_nearest
 
 DIS = PRESETS["dis"]
 

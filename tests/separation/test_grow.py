@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.cells.grow import Growth, grow
+from cristae.separation.grow import Growth, grow
 
 PLAIN = Growth(new_height=256)
 
