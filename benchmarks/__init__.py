@@ -9,5 +9,8 @@ ROWS = (
     "seams",
     "predict_memory",
     "help_latency",
+    "cells_flyem10",
+    "cells_flyem25",
+    "cells_gala10",
 )
 """Names of all rows, in the order of the table."""

@@ -97,6 +97,14 @@ def test_thick_slices_have_no_rim_along_z() -> None:
     assert (found[:2] == 1).all() and (found[3:] == 2).all()
 
 
-def test_empty_gap() -> None:
+def test_basins_follow_their_membrane_too() -> None:
+    truth, boundary = _tubes()
+    found = grow(_labelled(truth, 0, 10), boundary, _everywhere(truth), Growth(by="basins"), 100)
+    assert (found == truth).mean() > 0.98
+
+
+@pytest.mark.parametrize("by", ["paths", "basins"])
+def test_empty_gap(by) -> None:
     nothing = np.zeros((4, 8, 8), np.int32)
-    assert not grow(nothing, nothing.astype(np.uint8), np.ones(nothing.shape, np.bool_), PLAIN, 1).any()
+    barred = np.zeros(nothing.shape, np.bool_)
+    assert not grow(nothing, nothing.astype(np.uint8), barred, Growth(by=by), 1).any()

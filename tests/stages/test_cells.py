@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,6 +94,7 @@ def ready(tmp_path_factory) -> cristae.Project:
         ("mask+boundary+flow", 0.9),
         ("mask+boundary+flow frames", 0.9),
         ("paths", 0.95),
+        ("basins", 0.85),
     ],
 )
 def test_labelled_slices_are_kept_and_cells_carried_between_them(ready, method, least) -> None:

@@ -14,13 +14,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cc3d
 import numpy as np
 from numba import njit
 
+from cristae.separation.basins import Joining, join_basins
 from cristae.separation.cheapest import cheapest_paths
 from cristae.separation.watershed import flood, pass_heights
+
+Ours = Literal["paths", "basins"]
 
 
 @dataclass(frozen=True)
@@ -29,25 +33,33 @@ class Growth:
 
     Parameters
     ----------
+    by
+        ``paths``: every voxel goes to the cell with the cheapest path to it. ``basins``: basins of the boundary map
+        are joined where it is weak between them (`cristae.separation.basins`), which finds more of the small cells
+        that no labelled slice meets, and is worse where the map is.
     barrier
-        What a step into a sure boundary costs beside its own length, in voxels' lengths.
+        What a step into a sure boundary costs a path beside its own length, in voxels' lengths.
     steps
         Relative length of a step along z, y, x: the voxel size divided by the smallest.
     new_height
-        Boundary probability × 255 that must be crossed to reach a basin from any labelled cell for it to be a cell of
+        Of paths: boundary × 255 that must be crossed to reach a place from any labelled cell for it to be a cell of
         its own; above 255 no new cells are made.
     new_depth
-        Boundary probability × 255 below which voxels of such a basin count.
+        Of paths: boundary × 255 below which voxels of such a place count.
+    weakest
+        Of basins: they stay apart where the mean boundary × 255 between them is above this.
     new_voxels
-        How many such voxels it takes.
+        How many voxels a cell has at least that no labelled slice meets.
     rim
         Voxels along every outline that are flooded again.
     """
 
-    barrier: float = 80.0
+    by: Ours = "paths"
+    barrier: float = 300.0
     steps: tuple[float, float, float] = (1.0, 1.0, 1.0)
     new_height: int = 128
     new_depth: int = 64
+    weakest: float = 100.0
     new_voxels: int = 200
     rim: int = 2
 
@@ -74,14 +86,28 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
         int32 ``(z, y, x)``: ids, 0 where no cell is. Seeds keep theirs.
     """
     start = np.where(allowed, seeds, 0).astype(np.int32)
-    if growth.new_height <= 255:
-        start = _with_new_cells(start, boundary, allowed, growth, first_new_id)
-    labels, _ = cheapest_paths(start, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)
+    grown = _by_basins if growth.by == "basins" else _by_paths
+    labels = grown(start, boundary, allowed, growth, first_new_id)
     if growth.rim:
         # Slices thicker than two pixels give no rim along z: their neighbours say little about an outline.
         thin = tuple(step < 2 for step in growth.steps)
         labels = flood(boundary, without_rim(labels, growth.rim, thin), allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
+
+
+def _by_paths(
+    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
+) -> np.ndarray:
+    if growth.new_height <= 255:
+        seeds = _with_new_cells(seeds, boundary, allowed, growth, first_new_id)
+    return cheapest_paths(seeds, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)[0]
+
+
+def _by_basins(
+    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
+) -> np.ndarray:
+    cells = join_basins(seeds, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id)
+    return flood(boundary, np.where(seeds > 0, seeds, cells).astype(np.int32), allowed)
 
 
 def _with_new_cells(

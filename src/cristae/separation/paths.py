@@ -25,7 +25,7 @@ def reduction_for(gap: Gap, max_bytes: float) -> int:
     return factor
 
 
-def follow_paths(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]:
+def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]:
     """Yield the cells of a gap, slice by slice, grown from its labelled slices; see `cristae.separation.grow`.
 
     Parameters

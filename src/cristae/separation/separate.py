@@ -1,6 +1,6 @@
 """Cells between labelled slices, by each method of Table 2 of Machireddy et al., and by ours.
 
-One function, seven methods, which differ in how cells reach a slice and in what the interior mask is cut along there:
+One function, eight methods, which differ in how cells reach a slice and in what the interior mask is cut along there:
 
 =========================== ================================ ==================================================
 method                      cells reach a slice              the interior mask is cut along
@@ -11,12 +11,12 @@ flow                        carried by composed flow         (no mask: the carri
 mask+flow                   carried by composed flow         carried outlines
 mask+boundary+flow          carried by composed flow         both; carried outlines only where cells overlap
 mask+boundary+flow frames   from the result one slice away   both; carried outlines only where cells overlap
-paths                       grown in 3D (ours)               the crest of the network's boundary
+paths, basins               grown in 3D (ours)               the crest of the network's boundary
 =========================== ================================ ==================================================
 
-For the last see `cristae.separation.grow`. What follows is the same for all others: `cristae.separation.combine`. Each
-half of the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know are
-followed by overlap from slice to slice, and joined at the middle to what they meet on the other side.
+For the last two see `cristae.separation.grow`. What follows is the same for all others: `cristae.separation.combine`.
+Each half of the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know
+are followed by overlap from slice to slice, and joined at the middle to what they meet on the other side.
 
 Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3, §5.5, Table 2.
 """
@@ -34,7 +34,8 @@ from cristae.errors import DataError, UsageError
 from cristae.flow import dense_flow, warp_labels
 from cristae.separation.combine import SeparationSettings, combine
 from cristae.separation.gap import Gap
-from cristae.separation.paths import follow_paths
+from cristae.separation.grow import Ours
+from cristae.separation.paths import grow_through
 from cristae.separation.propagate import carried_labels, halves, is_missing, propagate_both
 from cristae.separation.runs import Runs, compress, expand, overlaps, unique_ids
 
@@ -61,7 +62,9 @@ TABLE2: Mapping[str, _Recipe] = MappingProxyType(
     }
 )
 """The rows of Table 2 by name."""
-METHODS = (*TABLE2, "paths")
+OURS: tuple[Ours, ...] = ("paths", "basins")
+"""Methods of cristae by name."""
+METHODS = (*TABLE2, *OURS)
 """Names of all methods."""
 
 _Carry = Callable[[int, np.ndarray], np.ndarray]
@@ -108,8 +111,9 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
-    if method == "paths":
-        return follow_paths(gap, settings)
+    for ours in OURS:
+        if method == ours:
+            return grow_through(gap, replace(settings, growth=replace(settings.growth, by=ours)))
     recipe = TABLE2[method]
     if recipe.boundary and gap.boundary is None:
         raise DataError(f"{method} needs a boundary map, and there is none; predict one, or choose mask or mask+flow")

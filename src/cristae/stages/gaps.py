@@ -11,6 +11,7 @@ import numpy as np
 from cristae.annotations import IGNORE_ID
 from cristae.project import Project
 from cristae.separation.gap import Gap
+from cristae.separation.separate import OURS
 from cristae.stages.planes import Planes
 from cristae.volume import Volume
 
@@ -39,7 +40,7 @@ class GapSources:
 
     def can(self, method: str) -> bool:
         """Say whether there are the maps that a method needs."""
-        has_boundary = self.boundary is not None or ("boundary" not in method and method != "paths")
+        has_boundary = self.boundary is not None or ("boundary" not in method and method not in OURS)
         return has_boundary and (self.interior is not None or method == "flow")
 
     def gaps(self) -> list[tuple[int, int]]:
