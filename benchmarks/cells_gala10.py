@@ -1,4 +1,4 @@
-"""Cells of `gala_fibsem/test` from every 10th slice, by the method chosen on left-out slices; baseline: copy the nearest.
+"""Cells of `gala_fibsem/test` from every 10th slice, by the method chosen on left-out slices; baseline: copy nearest.
 
 The figure is of the cells that a labelled slice meets, compared by id. Seeds are of the network.
 """
