@@ -7,8 +7,8 @@
                           [ 2, 10 ]                  cell 10 goes into them and comes out again: they are shared,
     cell 10    [10 ]  --  [       ]  --  [10 ]       and divided by the shapes the two have before and after
 
-A cell that vanishes in another one's region and does not come out of it shares that region too: up to the end of the
-volume, or half-way to the next labelled slice. So two cells of labelled slices are never merged.
+A cell that vanishes in another one's region at its full size and does not come out of it shares that region as far as
+it can be followed, unless that is to a labelled slice, which knows that the cell has ended.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from cristae.track.table import NEXT, Regions
 
 LEAST_SHARE: Final = 0.5
 """Part of a body inside the region it goes into."""
+TAPERING: Final = 0.75
+"""An object that keeps less of its area from one slice to the next is coming to its end."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +136,17 @@ class _Walk:
             if overlap >= LEAST_SHARE * regions.area[gone]:
                 return path, out
             here = int(self.onward[here])
-        if not self._vanishes(cell, gone, place):
-            return [], -1
-        if here >= 0:
-            half = abs(int(regions.slice_of[here]) - int(regions.slice_of[place])) / 2
-            path = [step for step in path if abs(regions.slice_of[step] - regions.slice_of[place]) < half]
-        return path, -1
+        return (path if here < 0 and self._vanishes(gone, place) else []), -1
 
-    def _vanishes(self, cell: int, gone: int, place: int) -> bool:
-        """Say whether an object loses more than half of its pixels from one slice to the next."""
-        before, after = (
-            int(self.regions.area[part][self.ids[part] == cell].sum())
-            for part in (self.regions.of_slice(self.regions.slice_of[region]) for region in (gone, place))
+    def _vanishes(self, gone: int, place: int) -> bool:
+        """Say whether most of an object is lost from one slice to the next, and it did not get smaller before."""
+        regions, z, following = self.regions, int(self.regions.slice_of[gone]), int(self.regions.slice_of[place])
+        earlier = min(max(2 * z - following, 0), regions.n_slices - 1)
+        before, now, after = (
+            int(regions.area[part][self.ids[part] == self.ids[gone]].sum())
+            for part in map(regions.of_slice, (earlier, z, following))
         )
-        return 2 * after < before
+        return now > TAPERING * before and after < LEAST_SHARE * now
 
 
 def divide(region: np.ndarray, shapes: list[tuple[list[np.ndarray], list[float]]]) -> np.ndarray:
