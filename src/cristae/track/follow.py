@@ -1,0 +1,241 @@
+"""Tracking from slices to slices: the two readings of the volume with the decision between them.
+
+::
+
+    labels[z] --> regions of each slice --> table of regions and overlaps --> object of every region
+    labels[z] --------------------------------------------------------------> relabelled[z] --> written
+
+Slices are read where they are needed and never held, so that memory does not grow with their number; several are
+worked on at a time. Nothing that comes out depends on how many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from cristae.track.assign import assign
+from cristae.track.greedy import greedy, greedy_nearest
+from cristae.track.links import Tracks
+from cristae.track.overlap import SliceRegions, find_regions
+from cristae.track.relabel import Relabeller
+from cristae.track.shared import Shared, find_shared
+from cristae.track.table import Rules, Slice, tabulate
+
+Method = Literal["assign", "greedy", "greedy_nearest"]
+Progress = Callable[[int, int], None]
+"""Called with the number of slices done, of both readings together, and their total."""
+
+
+class Slices(Protocol):
+    """Slices by number, such as an array (z, y, x); several threads may ask at once."""
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        ...
+
+    def __getitem__(self, z: int, /) -> np.ndarray:
+        """Return ids (y, x) of slice `z`; 0 is background."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How to track.
+
+    Parameters
+    ----------
+    method
+        ``assign``: all links at once, surest first; ``greedy``: the rule of Machireddy et al. (2023) slice by slice;
+        ``greedy_nearest``: that of the code released with it. See the modules of these names.
+    smallest_body_px
+        Smaller regions are islands, at least 1.
+    island_id
+        Id of islands that belong to no body: one for all slices, or one per slice, or ``highest`` of each; None for
+        no such id.
+    unassigned_id
+        Id in labelled slices of islands of unknown cell, which are then tracked as if the slice did not know them;
+        0 for none.
+    bad_slices
+        Slices to be bridged, besides empty ones. Their regions get the ids of their neighbours.
+    longest_gap
+        Slices that links may bridge, counted from region to region, at least 1.
+    workers
+        Slices worked on at a time, at least 1.
+    """
+
+    method: Method = "assign"
+    smallest_body_px: int = 5000
+    island_id: int | tuple[int, ...] | Literal["highest"] | None = None
+    unassigned_id: int = 0
+    bad_slices: tuple[int, ...] = ()
+    longest_gap: int = 16
+    workers: int = 1
+
+
+def follow(
+    labels: Slices,
+    write: Callable[[int, np.ndarray], None],
+    anchors: Mapping[int, np.ndarray] | None = None,
+    *,
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+) -> Tracks:
+    """Give every region of every slice one id per object, consistent through the volume.
+
+    Parameters
+    ----------
+    labels
+        Integer ids of each slice (y, x), at least 0, 0 for background; they mean nothing outside of their slice.
+    write
+        Called with z and the uint32 ids (y, x), in order of z.
+    anchors
+        By slice, ids (y, x) that an expert gave: they are the result there, and flow into the other slices. Other
+        objects get new ids, above all of these.
+    settings
+        How to track.
+    progress
+        Called after each slice.
+
+    Returns
+    -------
+    Tracks
+        Object of every region, with tables of links, objects, and conflicts between labelled slices.
+
+    Raises
+    ------
+    ValueError
+        If a setting, an id or the number of a labelled or bad slice makes no sense, or slices differ in shape.
+    """
+    settings = settings or TrackSettings()
+    total = 2 * len(labels)
+    tracks = find_tracks(labels, anchors, settings=settings, progress=_shifted(progress, 0, total))
+    second = _shifted(progress, len(labels), total)
+    for z, plane in enumerate(relabelled(labels, tracks, anchors, workers=settings.workers)):
+        write(z, plane)
+        if second:
+            second(z + 1, len(labels))
+    return tracks
+
+
+def find_tracks(
+    labels: Slices,
+    anchors: Mapping[int, np.ndarray] | None = None,
+    *,
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+) -> Tracks:
+    """Read the slices once and decide which object every region belongs to; parameters as in `follow`."""
+    settings = settings or TrackSettings()
+    known = dict(anchors or {})
+    _check(settings, len(labels), known)
+    load = _loader(labels, known)
+    nearest = _nearest(known, load) if settings.method == "greedy_nearest" else lambda z: None
+
+    def read(z: int) -> Slice:
+        regions = load(z)
+        return Slice(regions, z in known, _island_id(settings, z, regions), nearest(z))
+
+    def report() -> Iterator[Slice]:
+        for z, this in enumerate(_ahead(read, len(labels), settings.workers)):
+            yield this
+            if progress:
+                progress(z + 1, len(labels))
+
+    rules = Rules(
+        settings.smallest_body_px, settings.longest_gap, frozenset(settings.bad_slices), settings.unassigned_id
+    )
+    regions = tabulate(report(), rules)
+    solve = {"assign": assign, "greedy": greedy, "greedy_nearest": greedy_nearest}[settings.method]
+    ids, state = solve(regions)
+    shared = find_shared(regions, ids) if settings.method == "assign" else Shared.nothing()
+    return Tracks(regions, ids, state, shared)
+
+
+def relabelled(
+    labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray] | None = None, *, workers: int = 1
+) -> Iterator[np.ndarray]:
+    """Yield uint32 ids (y, x) of every slice in order of z, from the same slices that were tracked.
+
+    Raises
+    ------
+    ValueError
+        If the slices are others.
+    """
+    if len(labels) != tracks.regions.n_slices:
+        raise ValueError(f"tracked were {tracks.regions.n_slices} slices, got {len(labels)}")
+    draw = Relabeller(tracks, _loader(labels, dict(anchors or {})))
+    yield from _ahead(draw, len(labels), workers)
+
+
+Result = TypeVar("Result")
+
+
+def _ahead(function: Callable[[int], Result], n: int, workers: int) -> Iterator[Result]:
+    """Yield ``function(0), function(1), …`` in order, with `workers` of them worked on at a time."""
+    if workers == 1:
+        yield from map(function, range(n))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[Result]] = deque()
+        for z in range(n):
+            if len(running) == workers:
+                yield running.popleft().result()
+            running.append(pool.submit(function, z))
+        while running:
+            yield running.popleft().result()
+
+
+def _loader(labels: Slices, anchors: Mapping[int, np.ndarray]) -> Callable[[int], SliceRegions]:
+    """Return what finds the regions of slice z, in the labels of the expert where there are any."""
+
+    def load(z: int) -> SliceRegions:
+        try:
+            return find_regions(np.asarray(anchors[z] if z in anchors else labels[z]))
+        except ValueError as error:
+            raise ValueError(f"slice {z}: {error}") from error
+
+    return load
+
+
+def _nearest(
+    anchors: Mapping[int, np.ndarray], load: Callable[[int], SliceRegions]
+) -> Callable[[int], SliceRegions | None]:
+    """Return what finds the regions of the labelled slice nearest to z, the earlier of two."""
+    cached = lru_cache(maxsize=2)(load)
+    slices = sorted(anchors)
+
+    def nearest(z: int) -> SliceRegions | None:
+        return cached(min(slices, key=lambda other: abs(other - z))) if slices else None
+
+    return nearest
+
+
+def _island_id(settings: TrackSettings, z: int, regions: SliceRegions) -> int:
+    if settings.island_id == "highest":
+        return int(regions.source.max(initial=0))
+    if isinstance(settings.island_id, tuple):
+        return settings.island_id[z]
+    return settings.island_id or 0
+
+
+def _check(settings: TrackSettings, n_slices: int, anchors: Mapping[int, np.ndarray]) -> None:
+    for name in ("smallest_body_px", "longest_gap", "workers"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    for name, slices in (("labelled", anchors), ("bad", settings.bad_slices)):
+        outside = [z for z in slices if not 0 <= z < n_slices]
+        if outside:
+            raise ValueError(f"{name} slices must lie in 0..{n_slices - 1}, got {outside}")
+    if isinstance(settings.island_id, tuple) and len(settings.island_id) != n_slices:
+        raise ValueError(f"expected an island id for each of {n_slices} slices, got {len(settings.island_id)}")
+
+
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    return (lambda n, _: progress(done + n, total)) if progress else None

@@ -1,0 +1,224 @@
+"""Why every region has its id: one row per region, and one per object.
+
+The pairs that a solver joined make trees. Ids flow along them from the regions of labelled slices, or in objects that
+no labelled slice knows from the largest region; every other region is linked to the one it has its id from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numba import njit
+
+from cristae.track.assign import JOINED, OTHER_CELL
+from cristae.track.shared import Shared
+from cristae.track.table import Regions
+
+REASONS: Final = (
+    "anchor",
+    "nearest labelled slice",
+    "new body",
+    "island",
+    "overlap",
+    "split",
+    "merge",
+    "broke off",
+    "met body",
+    "bridge",
+    "shared",
+)
+"""What a region has its id from.
+
+``anchor``: an expert; ``nearest labelled slice``: its overlap with a cell there; ``new body``, ``island``: nothing, it
+is where an object begins that no labelled slice knows, with a body or without; ``overlap``: each is the other's best
+partner; ``split``, ``merge``: one of several pieces of the linked region, or the other way round; ``broke off``,
+``met body``: the same between an island and a body; ``bridge``: over slices that are missing or bad, or in which
+another object's region covers it; ``shared``: it has these pixels of a region of several cells.
+"""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Which object every region belongs to, and why.
+
+    Parameters
+    ----------
+    regions
+        What was tracked.
+    ids
+        int64 per region, id of its object, above 0.
+    state
+        int8 per pair, what became of it; see `assign`.
+    shared
+        Regions that more than one object covers.
+    """
+
+    regions: Regions
+    ids: np.ndarray
+    state: np.ndarray
+    shared: Shared
+
+    def of_slice(self, z: int) -> np.ndarray:
+        """Return int64 ids of the regions of slice `z`."""
+        return self.ids[self.regions.first[z] : self.regions.first[z + 1]]
+
+    def links(self) -> pd.DataFrame:
+        """Return a row per region, with what gave it its id, and one more per further object that it covers.
+
+        Columns: ``object``, ``slice``, ``region`` (number in the slice, by first pixel), ``linked_slice`` and
+        ``linked_region`` (-1: nothing), ``overlap_px``, ``iou`` and ``reason`` (one of `REASONS`).
+        """
+        regions, shared = self.regions, self.shared
+        pair = flow(regions, self.ids, self.state)
+        linked = pair >= 0
+        other = np.full(regions.n_regions, -1, np.int64)
+        other[linked] = (regions.lower + regions.upper)[pair[linked]] - np.flatnonzero(linked)
+        here = np.concatenate([np.arange(regions.n_regions), shared.region])
+        none = np.full(len(shared.region), -1, np.int64)
+        from_slice = np.where(shared.before >= 0, shared.before, shared.after)
+        reasons = np.concatenate([_reasons(regions, self.ids, pair), none * 0 + REASONS.index("shared")]).astype(
+            np.int8
+        )
+        return pd.DataFrame(
+            {
+                "object": np.concatenate([self.ids, shared.id]),
+                "slice": regions.slice_of[here],
+                "region": _number(regions, here),
+                "linked_slice": np.concatenate([np.where(linked, regions.slice_of[other], -1), from_slice]),
+                "linked_region": np.concatenate([np.where(linked, _number(regions, other), -1), none]),
+                "overlap_px": np.concatenate([_of_pair(regions.overlap, pair), none * 0]),
+                "iou": np.concatenate([_of_pair(regions.iou, pair), none * 0.0]),
+                "reason": pd.Categorical.from_codes(reasons, pd.Index(REASONS)),
+            }
+        )
+
+    def objects(self) -> pd.DataFrame:
+        """Return a row per object, sorted by ``object``.
+
+        Columns: ``object``, ``kind`` (``labelled``: known from a labelled slice; ``body``; ``island``: reaches no
+        body), ``first_slice``, ``last_slice``, ``n_regions``, ``n_voxels`` (a region that several objects cover counts
+        for the one it was linked to), ``largest_px`` (area of the largest region) and ``touches_edge`` (of a slice).
+        """
+        regions = self.regions
+        objects, place = np.unique(self.ids, return_inverse=True)
+        table = pd.DataFrame(
+            {
+                "object": place,
+                "slice": regions.slice_of,
+                "area": regions.area,
+                "anchor": regions.anchor > 0,
+                "body": regions.body,
+                "edge": regions.touches_edge,
+            }
+        ).groupby("object", sort=True)
+        kind = np.where(table["anchor"].any(), "labelled", np.where(table["body"].any(), "body", "island"))
+        return pd.DataFrame(
+            {
+                "object": objects,
+                "kind": kind,
+                "first_slice": table["slice"].min().to_numpy(),
+                "last_slice": table["slice"].max().to_numpy(),
+                "n_regions": table.size().to_numpy(),
+                "n_voxels": table["area"].sum().to_numpy(),
+                "largest_px": table["area"].max().to_numpy(),
+                "touches_edge": table["edge"].any().to_numpy(),
+            }
+        )
+
+    def conflicts(self) -> pd.DataFrame:
+        """Return the places where one region continues another whose id differs: an object changes its id there.
+
+        It does where labelled slices name one cell differently. Columns: ``object`` and ``next_object``, ``slice``
+        and ``next_slice``, ``overlap_px`` and ``iou``; sorted by slice.
+        """
+        regions = self.regions
+        pairs = np.flatnonzero((self.state == OTHER_CELL) & regions.mutual & (2 * regions.iou >= 1))
+        pairs = pairs[regions.body[regions.lower[pairs]] & regions.body[regions.upper[pairs]]]
+        pairs = pairs[np.argsort(regions.slice_of[regions.lower[pairs]], kind="stable")]
+        lower, upper = regions.lower[pairs], regions.upper[pairs]
+        return pd.DataFrame(
+            {
+                "object": self.ids[lower],
+                "next_object": self.ids[upper],
+                "slice": regions.slice_of[lower],
+                "next_slice": regions.slice_of[upper],
+                "overlap_px": regions.overlap[pairs],
+                "iou": regions.iou[pairs],
+            }
+        )
+
+
+def flow(regions: Regions, ids: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Return int64 per region: the joined pair through which it gets its id, or -1 where the id begins."""
+    pairs = np.flatnonzero(state == JOINED)
+    ends = np.concatenate([regions.lower[pairs], regions.upper[pairs]])
+    order = np.argsort(ends, kind="stable")
+    first = np.searchsorted(ends[order], np.arange(regions.n_regions + 1))
+    via = np.concatenate([pairs, pairs])[order]
+    others = np.concatenate([regions.upper[pairs], regions.lower[pairs]])[order]
+    anchors = np.flatnonzero(regions.anchor > 0)
+    rest = np.lexsort((np.arange(regions.n_regions), -regions.area, ~regions.body))
+    return _flow(np.concatenate([anchors, rest]), len(anchors), first, others, via)
+
+
+@njit(cache=True, nogil=True)
+def _flow(starts: np.ndarray, n_together: int, first: np.ndarray, others: np.ndarray, via: np.ndarray) -> np.ndarray:
+    """Walk the trees breadth first: from the first starts at once, then from each other one not reached so far."""
+    n = len(first) - 1
+    pair = np.full(n, -1, np.int64)
+    reached = np.zeros(n, np.bool_)
+    queue = np.empty(n, np.int64)
+    end = 0
+    for start in starts[:n_together]:
+        reached[start] = True
+        queue[end] = start
+        end += 1
+    done = 0
+    for start in starts:
+        if not reached[start]:
+            reached[start] = True
+            queue[end] = start
+            end += 1
+        while done < end:
+            region = queue[done]
+            done += 1
+            for k in range(first[region], first[region + 1]):
+                if not reached[others[k]]:
+                    reached[others[k]] = True
+                    pair[others[k]] = via[k]
+                    queue[end] = others[k]
+                    end += 1
+    return pair
+
+
+def _reasons(regions: Regions, ids: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """Return the place in `REASONS` of every region's reason."""
+    code = {reason: place for place, reason in enumerate(REASONS)}
+    lower, upper = regions.lower, regions.upper
+    piece_above = regions.area[upper] < regions.area[lower]
+    met = regions.body[lower] != regions.body[upper]
+    of_pairs = np.select(
+        [regions.mutual, regions.slice_of[upper] - regions.slice_of[lower] > 1, met & piece_above, met, piece_above],
+        [code["overlap"], code["bridge"], code["broke off"], code["met body"], code["split"]],
+        code["merge"],
+    )
+    of_pairs[regions.mutual & (regions.slice_of[upper] - regions.slice_of[lower] > 1)] = code["bridge"]
+    has_body = np.zeros(ids.max(initial=0) + 1, bool)
+    has_body[ids[regions.body]] = True
+    start = np.where(has_body[ids], code["new body"], code["island"])
+    start[(regions.near_iou > 0) & (ids == regions.near_id)] = code["nearest labelled slice"]
+    start[regions.anchor > 0] = code["anchor"]
+    return np.where(pair >= 0, np.append(of_pairs, 0)[pair], start)
+
+
+def _number(regions: Regions, region: np.ndarray) -> np.ndarray:
+    """Return the numbers that regions have in their slices."""
+    return region - regions.first[regions.slice_of[region]]
+
+
+def _of_pair(values: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """Return a value per region, that of its pair or 0."""
+    return np.where(pair >= 0, np.append(values, 0)[pair], 0)
