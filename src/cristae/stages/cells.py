@@ -232,7 +232,7 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
 
 def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run: Run, options: Options) -> int:
     """Work off all gaps, several at a time; return the number of cells that no labelled slice meets."""
-    target = _layer(run.path / f"{sources.name}.ome.zarr", sources.project.image.grid)
+    target = slice_layer(run.path / f"{sources.name}.ome.zarr", sources.project.image.grid)
     gaps = sources.gaps()
     journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
     finished = journal.finished(tiling)
@@ -263,8 +263,8 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     return sum(int(note.split()[1]) for note in notes)
 
 
-def _layer(path: Path, grid: Grid) -> Volume:
-    """Open the layer of this run for writing, or make it; each slice is stored by itself, as gaps end anywhere."""
+def slice_layer(path: Path, grid: Grid) -> Volume:
+    """Open a layer of ids for writing, or make it; each slice is stored by itself, as gaps end anywhere."""
     if path.exists():
         try:
             return open_volume(path, mode="r+")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from cristae.volume import Volume
 
 class Planes:
     """Some consecutive slices of a volume as a sequence of planes; one slab is kept in memory.
+
+    Several threads may ask at once.
 
     Parameters
     ----------
@@ -34,6 +37,7 @@ class Planes:
         self._volume, self._first, self._change = volume, first, change
         self._n = (volume.shape[0] if stop is None else stop) - first
         self._start, self._slab = 0, np.empty((0, *volume.shape[1:]), volume.dtype)
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return self._n
@@ -43,12 +47,14 @@ class Planes:
         if not 0 <= index < self._n:
             raise IndexError(f"slice {index} of {self._n}")
         z = self._first + index
-        if not self._start <= z < self._start + len(self._slab):
-            depth, height, width = self._volume.shape
-            self._start = z - z % CHUNK[0]
-            self._slab = np.empty(0)  # let go of the last one before the next is read
-            self._slab = self._volume.read(
-                Box((self._start, 0, 0), (min(self._start + CHUNK[0], depth), height, width))
-            )
-        plane = self._slab[z - self._start]
+        with self._lock:
+            if not self._start <= z < self._start + len(self._slab):
+                self._load(z)
+            plane = self._slab[z - self._start]
         return self._change(plane, z) if self._change else plane
+
+    def _load(self, z: int) -> None:
+        depth, height, width = self._volume.shape
+        self._slab = np.empty(0)  # let go of the last one before the next is read
+        self._start = z - z % CHUNK[0]
+        self._slab = self._volume.read(Box((self._start, 0, 0), (min(self._start + CHUNK[0], depth), height, width)))

@@ -98,7 +98,7 @@ def _show_again(project: Project, run: Run) -> None:
     if project.latest("predict") != run or not all((shown / name).is_dir() for name in names):
         with project.lock():
             for name in names:
-                _publish(run.path / f"{name}.ome.zarr" / "labels" / name, shown / name)
+                publish(run.path / f"{name}.ome.zarr" / "labels" / name, shown / name)
         project.ask_again(run)
 
 
@@ -233,12 +233,12 @@ def _finish(path: Path, published: Path) -> None:
     build_pyramid(path)
     mask = path / "labels" / published.name
     build_pyramid(mask)
-    _publish(mask, published)
+    publish(mask, published)
     for axis in ORDERS:
         shutil.rmtree(path.with_name(f".{published.name}.raw-{axis}.ome.zarr"), ignore_errors=True)
 
 
-def _publish(mask: Path, published: Path) -> None:
+def publish(mask: Path, published: Path) -> None:
     """Show a mask beside the image."""
     partial = published.with_name(f".{published.name}.partial")
     for old in (partial, published):

@@ -19,7 +19,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from cristae.track.table import NEXT, Regions
+from cristae.tracking.table import NEXT, Regions
 
 LEAST_SHARE: Final = 0.5
 """Part of a body inside the region it goes into."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cristae.track import TrackSettings, find_tracks, follow, relabelled
+from cristae.tracking import TrackSettings, find_tracks, follow, relabelled
 
 SHAPE = (40, 60)
 BODY_PX = 40

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from cristae.track.overlap import SliceRegions, count_overlaps, find_regions
+from cristae.tracking.overlap import SliceRegions, count_overlaps, find_regions
 
 NEXT: Final = 0
 """A pair of a good slice and the next good one."""

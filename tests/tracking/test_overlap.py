@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cristae.track.overlap import count_overlaps, find_regions, paint
-from cristae.track.table import BRIDGE, NEXT, Rules, Slice, tabulate
+from cristae.tracking.overlap import count_overlaps, find_regions, paint
+from cristae.tracking.table import BRIDGE, NEXT, Rules, Slice, tabulate
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 PLANES = SHAPES.flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 3)))

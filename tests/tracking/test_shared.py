@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cristae.track.shared import divide
+from cristae.tracking.shared import divide
 
 
 def bar(start, stop):

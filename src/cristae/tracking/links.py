@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from cristae.track.assign import JOINED, OTHER_CELL
-from cristae.track.shared import Shared
-from cristae.track.table import Regions
+from cristae.tracking.assign import JOINED, OTHER_CELL
+from cristae.tracking.shared import Shared
+from cristae.tracking.table import Regions
 
 REASONS: Final = (
     "anchor",

@@ -20,13 +20,13 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
-from cristae.track.assign import assign
-from cristae.track.greedy import greedy, greedy_nearest
-from cristae.track.links import Tracks
-from cristae.track.overlap import SliceRegions, find_regions
-from cristae.track.relabel import Relabeller
-from cristae.track.shared import Shared, find_shared
-from cristae.track.table import Rules, Slice, tabulate
+from cristae.tracking.assign import assign
+from cristae.tracking.greedy import greedy, greedy_nearest
+from cristae.tracking.links import Tracks
+from cristae.tracking.overlap import SliceRegions, find_regions
+from cristae.tracking.relabel import Relabeller
+from cristae.tracking.shared import Shared, find_shared
+from cristae.tracking.table import Rules, Slice, tabulate
 
 Method = Literal["assign", "greedy", "greedy_nearest"]
 Progress = Callable[[int, int], None]

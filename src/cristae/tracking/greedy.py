@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cristae.track.assign import JOINED, join_pairs, name_groups
-from cristae.track.table import NEXT, Regions, best_pair
+from cristae.tracking.assign import JOINED, join_pairs, name_groups
+from cristae.tracking.table import NEXT, Regions, best_pair
 
 LEAST_NEAREST_IOU = 0.3
 """IoU with a cell of the nearest labelled slice that makes a region its body; of the released code."""

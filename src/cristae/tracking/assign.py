@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cristae.track.table import BAD, BRIDGE, NEXT, Regions
+from cristae.tracking.table import BAD, BRIDGE, NEXT, Regions
 
 LEAST_SHARE = 0.5
 """Part of the smaller region that must lie inside the larger one, unless each is the other's best partner."""

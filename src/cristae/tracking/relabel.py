@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from cristae.track.links import Tracks
-from cristae.track.overlap import SliceRegions, paint
-from cristae.track.shared import divide
+from cristae.tracking.links import Tracks
+from cristae.tracking.overlap import SliceRegions, paint
+from cristae.tracking.shared import divide
 
 ID_DTYPE = np.uint32
 """Data type of relabelled slices."""
