@@ -6,7 +6,7 @@
     carried cells ── on the parts ──> which cells a part holds
         no cell             a new object
         one cell            the part is that cell
-        several, or large   cut along the carried outlines, then flooded from a seed per cell
+        several             cut along the carried outlines, then flooded from a seed per cell
         island              the cell that covers most of it
 
 Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3 and §5.5. The distances of 5 px and the 5,000 px
@@ -44,8 +44,8 @@ class SeparationSettings:
     smallest_body_px
         Connected parts below are islands: they are never cut, and go to the cell that covers most of them. 0: none.
     least_share
-        A cell is seeded in a part if it covers this share of the part, or has this share of itself in it (0–1).
-        Below, it has only slipped over the edge.
+        A cell is seeded in a part if half of it lies there, or if it covers more of the part than other cells do, and
+        at least this share of it (0–1). What else it covers it has only slipped onto.
     seeds
         ``depth``: the pixel farthest from the outline; ``centroid``: the paper's, moved inside.
     neighbours
@@ -169,29 +169,31 @@ def _sort_parts(cells: np.ndarray, inside: np.ndarray, remaining: np.ndarray, se
     _measure(cells, part_of, piece_of, part_area, cell_area, pieces)
     _mark_open(part_of, inside, is_open)
     area, cell, part = pieces
-    seeded = (area >= settings.least_share * part_area[part]) | (area >= settings.least_share * cell_area[cell])
-    seeded[0] = False
-    island = part_area < settings.smallest_body_px
-    covering = _largest_cell(cell, part, area, n_parts)
-    n_cells = np.bincount(np.unique(np.stack([part[seeded], cell[seeded]]), axis=1)[0], minlength=n_parts + 1)
+    # Pieces of one cell in one part belong together; the first pair is that of no piece, part 0 and cell 0.
+    (pair_part, pair_cell), pair = np.unique(np.stack([part, cell]), axis=1, return_inverse=True)
+    shared = np.bincount(pair.ravel(), weights=area)
+    covering = _largest_cell(pair_part, pair_cell, shared, n_parts)
+    at_home = 2 * shared >= cell_area[pair_cell]
+    at_home |= (covering[pair_part] == pair_cell) & (shared >= settings.least_share * part_area[pair_part])
+    at_home[0] = False
+    n_cells = np.bincount(pair_part[at_home], minlength=n_parts + 1)
     only = np.zeros(n_parts + 1, np.int64)
-    only[part[seeded]] = cell[seeded]
+    only[pair_part[at_home]] = pair_cell[at_home]
+    island = part_area < settings.smallest_body_px
     label = np.where(island, covering, np.where(n_cells == 1, only, 0))
     new = np.where(island, (covering == 0) & ~is_open, n_cells == 0)
     new[0] = label[0] = 0
     label[new] = -1 - np.arange(np.count_nonzero(new))
+    seeded = (at_home[pair] & (area >= settings.least_share * shared[pair])).ravel()
     return _Parts(part_of, piece_of, cell, part, seeded, n_cells, label.astype(np.int32))
 
 
-def _largest_cell(cell: np.ndarray, part: np.ndarray, area: np.ndarray, n_parts: int) -> np.ndarray:
+def _largest_cell(part: np.ndarray, cell: np.ndarray, shared: np.ndarray, n_parts: int) -> np.ndarray:
     """Return the cell that covers most of each part, of equals the one with the lower id; 0 where there is none."""
     covering = np.zeros(n_parts + 1, np.int64)
-    if area.size < 2:
-        return covering
-    pairs, place = np.unique(np.stack([part[1:], cell[1:]]), axis=1, return_inverse=True)
-    n_pixels = np.bincount(place.ravel(), weights=area[1:])
-    for i in np.lexsort((-pairs[1], n_pixels)):  # the last one written stays: the largest
-        covering[pairs[0, i]] = pairs[1, i]
+    order = np.lexsort((-cell, shared))
+    for i in order:  # the last one written stays: the largest
+        covering[part[i]] = cell[i]
     return covering
 
 
