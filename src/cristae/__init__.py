@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         predict,
         run,
         status,
+        track,
         train,
         write_report,
     )
@@ -47,6 +48,7 @@ _HOMES = {
         "predict",
         "run",
         "status",
+        "track",
         "train",
         "write_report",
     ),
@@ -84,6 +86,7 @@ __all__ = [
     "predict",
     "run",
     "status",
+    "track",
     "train",
     "write_report",
 ]

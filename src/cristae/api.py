@@ -37,6 +37,8 @@ from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
+from cristae.stages.track import track as _track
+from cristae.stages.track import track_settings
 from cristae.stages.train import train as _train
 from cristae.stages.train import train_settings
 from cristae.volume import Volume
@@ -90,6 +92,12 @@ def cells(project: Folder, *, options: Options | None = None, **settings: Any) -
     """Give every cell in every slice its id; settings are those of `CellsSettings`."""
     opened = open_project(project)
     return _cells(opened, cells_settings(opened, settings), options)
+
+
+def track(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Give every cell that was separated last one id through the volume; settings are those of `TrackSettings`."""
+    opened = open_project(project)
+    return _track(opened, track_settings(opened, settings), options)
 
 
 def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

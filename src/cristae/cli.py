@@ -143,6 +143,19 @@ def cells(stage: Stage, project: Path) -> None:
 
 @cli.command()
 @project_argument
+@stage_options
+def track(stage: Stage, project: Path) -> None:
+    """Follow cells and their protrusions through the volume: one id each."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.track(project, options=stage.options, **stage.settings("track"))
+    facts = run.manifest
+    words = f"{facts['n_objects']} objects, {facts['n_lonely_islands']} of them islands that reach no cell"
+    stage.show(facts, f"tracked {facts['name']}: {words}: {run.path}")
+
+
+@cli.command()
+@project_argument
 @click.option("--cross-validate", is_flag=True, help="Without truth: leave out one labelled slice at a time.")
 @stage_options
 def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
@@ -177,7 +190,7 @@ def run(stage: Stage, project: Path, preset: str | None) -> None:
     """Train, predict, evaluate and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    settings = stage.grouped("train", "predict", "cells", "evaluate")
+    settings = stage.grouped("train", "predict", "cells", "track", "evaluate")
     if preset:
         settings["train"] = {"preset": preset} | settings.get("train", {})
     page = api.run(project, options=stage.options, settings=settings)

@@ -207,3 +207,49 @@ def test_masks_are_no_instances(tmp_path) -> None:
     project = _project(tmp_path / "masks", _truth(), maps=False)
     with pytest.raises(UsageError, match="are ids of objects, not masks"):
         project.annotations.write_slice("cell", 1, np.zeros(SHAPE[1:], np.uint8))
+
+
+def test_tracking_joins_what_separation_left_apart_and_says_why(ready) -> None:
+    truth = _truth()
+    cristae.cells(ready, method="mask+boundary+flow", **QUICK)
+    run = cristae.track(ready, smallest_body_um2=0.002)
+    found = open_volume(run.path / "cell.ome.zarr").read()
+    assert (found[list(LABELLED)] == truth[list(LABELLED)]).all()
+    assert (found == truth)[(truth > 0) & (truth != 33)].mean() > 0.9
+    assert len(np.unique(found[5:8][truth[5:8] == 33])) == 1
+    links, objects = (pd.read_parquet(run.path / f"{name}.parquet") for name in ("links", "objects"))
+    assert {"object", "slice", "linked_slice", "overlap_px", "reason"} <= set(links.columns)
+    assert set(objects["object"]) == set(np.unique(found)) - {0}
+    assert set(links.loc[links["slice"].isin(LABELLED), "reason"]) == {"anchor"}
+    shown = open_volume(ready.image_path / "labels" / "cell").read()
+    assert (shown == found).all()
+    assert [entry.condition for entry in status(ready) if entry.stage == "track"] == ["done"]
+    ended = run.manifest["ended"]
+    assert cristae.track(ready, smallest_body_um2=0.002).manifest["ended"] == ended
+
+
+def test_tracking_without_cells_says_what_to_do(tmp_path) -> None:
+    project = _project(tmp_path / "none", _truth(), maps=False)
+    with pytest.raises(DataError, match="cristae cells"):
+        cristae.track(project)
+
+
+def test_killed_tracking_goes_on_to_the_same_end(tmp_path) -> None:
+    project = _project(tmp_path / "killed", _truth())
+    cristae.cells(project, method="paths", **QUICK)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(task: str):
+        def advance(done: int, total: int, **facts: float) -> None:
+            if done == SHAPE[0] + 5:
+                raise Killed
+
+        return advance
+
+    with pytest.raises(Killed):
+        cristae.track(project, smallest_body_um2=0.002, options=Options(progress=kill))
+    resumed = open_volume(cristae.track(project, smallest_body_um2=0.002).path / "cell.ome.zarr").read()
+    force = cristae.track(project, smallest_body_um2=0.002, options=Options(force=True, executor="threads:2"))
+    assert (open_volume(force.path / "cell.ome.zarr").read() == resumed).all()

@@ -11,14 +11,15 @@ from cristae.stages.cells import cells, cells_settings
 from cristae.stages.evaluate import evaluate, evaluate_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import predict, predict_settings
+from cristae.stages.track import track, track_settings
 from cristae.stages.train import train, train_settings
 
-STAGES = ("train", "predict", "cells", "evaluate")
+STAGES = ("train", "predict", "cells", "track", "evaluate")
 """The computing stages, in the order in which they feed each other."""
 
 
 def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Options | None = None) -> list[Run]:
-    """Train, predict, separate cells where some are labelled, and evaluate where there is truth; return the runs.
+    """Train, predict, cells and tracks where cells are labelled, evaluate where there is truth; return the runs.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Op
     runs.append(predict(project, predict_settings(project, settings.get("predict", {})), options))
     if any(project.annotations.has_instances(name) for name in project.annotations.classes):
         runs.append(cells(project, cells_settings(project, settings.get("cells", {})), options))
+        runs.append(track(project, track_settings(project, settings.get("track", {})), options))
     if project.truth.classes:
         runs.append(evaluate(project, evaluate_settings(project, settings.get("evaluate", {})), options))
     else:

@@ -54,13 +54,13 @@ def status(project: Project) -> list[StageStatus]:
         words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
         found.append(StageStatus("import truth", "done", "; ".join(words)))
     cells = any(annotations.has_instances(name) for name in annotations.classes)
-    stages = ("train", "predict", *(("cells",) if cells else ()), "evaluate", "crossvalidate")
+    stages = ("train", "predict", *(("cells", "track") if cells else ()), "evaluate", "crossvalidate")
     return found + [_stage(project, stage) for stage in stages]
 
 
 def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     """Return what the inputs of a run are now, for those that can have changed since."""
-    trained, predicted = project.latest("train"), project.latest("predict")
+    trained, predicted, separated = (project.latest(stage) for stage in ("train", "predict", "cells"))
     # Output maps have other names than the classes of instances whose labels they are learnt from.
     classes = run.manifest.get("learnt") or run.manifest.get("classes") or None
     if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
@@ -73,6 +73,7 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "train": trained.id if trained else "",
         "weights": str(trained.manifest.get("weights")) if trained else "",
         "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+        "cells": f"{separated.id} of {separated.manifest['ended']}" if separated else "",
     }
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
 
@@ -82,7 +83,7 @@ def is_stale(project: Project, run: Run) -> bool:
     inputs = run.manifest.get("inputs", {})
     if any(inputs.get(name) != value for name, value in current_inputs(project, run).items()):
         return True
-    rests_on = {"predict": "train", "cells": "predict", "evaluate": "predict"}.get(run.stage)
+    rests_on = {"predict": "train", "cells": "predict", "track": "cells", "evaluate": "predict"}.get(run.stage)
     before = project.latest(rests_on) if rests_on else None
     return before is not None and is_stale(project, before)
 
