@@ -23,7 +23,7 @@ from cristae.allocation import keep_freed_memory
 from cristae.metrics.instance import adapted_rand_error, contingency
 
 LABELLED = (0, 25, 50, 75, 100)
-UPDATES = 600
+UPDATES = 1200
 DEPTH = 0.06
 DEPTHS = (0.02, 0.04, DEPTH, 0.1, 0.15)
 
@@ -36,7 +36,8 @@ def run(quick: bool) -> Result:
     truth = np.stack([find_boundaries(plane, mode="thick") for plane in cells])
     scored = unlabelled(len(cells), LABELLED)
     seeds = (0,) if quick else (0, 1, 2)
-    train = {"updates": 10 if quick else UPDATES, "tile_px": 128, "context_nm": 1280.0}
+    train = {"updates": 10 if quick else UPDATES, "neighbours": 2, "tile_px": 128, "context_nm": 1280.0}
+    train |= {"rotation_deg": 30, "scale": 0.15}
     dices, errors, minutes = [], [], []
     with tempfile.TemporaryDirectory() as place:
         labels = {"boundary": {z: truth[z] for z in LABELLED}}
