@@ -1,9 +1,11 @@
-"""Cell boundaries of `flyem_medulla` from five labelled slices, and a plain watershed on them.
+"""Cell boundaries of `flyem_medulla` from five labelled slices, and 3D watersheds on them.
 
-Boundary: pixels of a slice that touch another cell. The watershed is the textbook one, in 3D: seeds where the smoothed
-boundary is lowest (h-minima), flooding the smoothed boundary map. Baseline: the darkness of the smoothed image as the
-boundary map, at its own best threshold; its watershed, at its own best depth of minima, is in the details. The quick
-script's figures in the target were taken on the full 250 slices, of which the data here are a part: not the same test.
+Boundary: pixels of a slice that touch another cell. Two watersheds, both without any labelled slice: the textbook one
+(seeds where the smoothed boundary is lowest, h-minima), and one with merging, as the quick script of the target had it
+(basins joined by the mean boundary between them, `cristae.separation.basins`, at its default). Baseline: the darkness
+of the smoothed image as the boundary map, at its own best threshold; its watershed, at its own best depth of minima, is
+in the details. The quick script's figures were taken on the full 250 slices, of which the data here are a part: not the
+same test.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from benchmarks.result import Result
 from benchmarks.sets import data_folder, dice_3d, learn, spread, stack_project, unlabelled
 from cristae.allocation import keep_freed_memory
 from cristae.metrics.instance import adapted_rand_error, contingency
+from cristae.separation.basins import Joining, join_basins
+from cristae.separation.watershed import flood
 
 LABELLED = (0, 25, 50, 75, 100)
 UPDATES = 1200
@@ -38,14 +42,15 @@ def run(quick: bool) -> Result:
     seeds = (0,) if quick else (0, 1, 2)
     train = {"updates": 10 if quick else UPDATES, "neighbours": 2, "tile_px": 128, "context_nm": 1280.0}
     train |= {"rotation_deg": 30, "scale": 0.15}
-    dices, errors, minutes = [], [], []
+    dices, errors, plain, minutes = [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         labels = {"boundary": {z: truth[z] for z in LABELLED}}
         project = stack_project(Path(place) / "flyem", image, (10.0, 10.0, 10.0), labels)
         for seed in seeds:
             found = learn(project, train | {"seed": seed}, {"views": 8})["boundary"]
             dices.append(dice_3d(found.mask[scored], truth[scored]))
-            errors.append(_error(found.probability / np.float32(255), cells, scored, DEPTH))
+            errors.append(_merged_error(found.probability, cells, scored))
+            plain.append(_error(found.probability / np.float32(255), cells, scored, DEPTH))
             minutes.append(found.core_seconds / 60)
         by_depth = {f"{d:g}": _error(found.probability / np.float32(255), cells, scored, d) for d in DEPTHS}
     dark = 1 - gaussian_filter(image.astype(np.float32), 1.0) / 255
@@ -56,7 +61,7 @@ def run(quick: bool) -> Result:
         "flyem_boundary",
         mean,
         "boundary Dice",
-        "aim: Dice ≥0.75 and ARAND ≤0.15 (quick script on the 250 slices: .676 and .195)",
+        "aim: Dice ≥0.75 and ARAND ≤0.15 with merging (quick script on the 250 slices: .676 and .195)",
         None if quick else mean >= 0.75 and error <= 0.15,
         dark_dice,
         mean / dark_dice,
@@ -64,9 +69,10 @@ def run(quick: bool) -> Result:
         f"train z {', '.join(map(str, LABELLED))} of 125; score the other {len(scored)} slices",
         {
             "boundary_dice": spread(dices),
-            "arand_of_watershed": spread(errors),
-            "arand_by_depth_of_minima_last_seed": by_depth,
-            "arand_of_watershed_on_darkness": min(unlearnt.values()),
+            "arand_of_watershed_with_merging": spread(errors),
+            "arand_of_plain_watershed": spread(plain),
+            "arand_of_plain_watershed_by_depth_of_minima_last_seed": by_depth,
+            "arand_of_plain_watershed_on_darkness": min(unlearnt.values()),
             "core_minutes_of_training": spread(minutes),
             "updates": train["updates"],
         },
@@ -80,3 +86,10 @@ def _error(boundary: np.ndarray, cells: np.ndarray, scored: list[int], depth: fl
     seeds, _ = label(h_minima(levels, max(1, round(depth * 255))))
     found = watershed(levels, seeds)
     return adapted_rand_error(contingency(found[scored], cells[scored])).error
+
+
+def _merged_error(boundary: np.ndarray, cells: np.ndarray, scored: list[int]) -> float:
+    """Return the adapted Rand error of basins joined where the boundary (0–255) is weak, small ones flooded."""
+    everywhere = np.ones(cells.shape, bool)
+    found = join_basins(np.zeros(cells.shape, np.int32), boundary, everywhere, Joining(), 1)
+    return adapted_rand_error(contingency(flood(boundary, found, everywhere)[scored], cells[scored])).error
