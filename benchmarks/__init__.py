@@ -12,5 +12,6 @@ ROWS = (
     "cells_flyem10",
     "cells_flyem25",
     "cells_gala10",
+    "cells_ohsu",
 )
 """Names of all rows, in the order of the table."""

@@ -89,8 +89,9 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
     grown = _by_basins if growth.by == "basins" else _by_paths
     labels = grown(start, boundary, allowed, growth, first_new_id)
     if growth.rim:
-        # Slices thicker than two pixels give no rim along z: their neighbours say little about an outline.
-        thin = tuple(step < 2 for step in growth.steps)
+        # Slices twice as thick as pixels are wide give no rim: their neighbours say little about an outline.
+        z, y, x = growth.steps
+        thin = (z < 2 * min(y, x), True, True)
         labels = flood(boundary, without_rim(labels, growth.rim, thin), allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
 
