@@ -64,9 +64,9 @@ def _half(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def _planes(truth: dict[int, np.ndarray], interior: np.ndarray, boundary: np.ndarray, last: int | None) -> Gap:
-    """Return the gap from z 0 to z 50, or to z 100 with maps that say nothing behind z 50."""
-    blank = np.zeros((last - SCORED, *interior.shape[1:]), np.uint8) if last else interior[:0]
-    inside = np.concatenate([(truth[0] > 0)[None].astype(np.uint8) * 255, interior, blank + 255])
+    """Return the gap from z 0 to z 50, or to z 100 with maps that say behind z 50 that all is as likely as not."""
+    blank = np.full((last - SCORED, *interior.shape[1:]), 128, np.uint8) if last else interior[:0]
+    inside = np.concatenate([(truth[0] > 0)[None].astype(np.uint8) * 255, interior, blank])
     between = np.concatenate([boundary[:1], boundary, blank])
     return Gap(inside, inside, between, truth[0], truth[last] if last else None)
 
