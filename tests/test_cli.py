@@ -344,6 +344,7 @@ def test_a_phantom_hands_its_options_on(call, monkeypatch, tmp_path):
         "voxel_size": (8.0, 8.0, 8.0),
         "seed": 3,
         "n_labelled": 2,
+        "with_cells": False,
         "noise": 0.1,
     }
 

@@ -140,12 +140,12 @@ def test_moments_of_counts_are_those_of_the_values(values):
 def test_the_survey_does_not_depend_on_the_size_of_blocks(monkeypatch):
     volume = Volume(grey((20, 3000, 40)), Grid((20, 3000, 40), SIZE))
     whole = survey(volume, silent)
-    monkeypatch.setattr("cristae.stages.importing._BLOCK_BYTES", 1)
+    monkeypatch.setattr("cristae.stages.survey._BLOCK_BYTES", 1)
     assert survey(volume, silent) == whole
 
 
 def test_slices_too_large_for_memory_are_copied_in_bands(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("cristae.stages.importing._BLOCK_BYTES", 1)
+    monkeypatch.setattr("cristae.stages.survey._BLOCK_BYTES", 1)
     values = grey((3, 2100, 30))
     heard = Listening()
     assert (import_image(project, stack(tmp_path / "a.tif", values), options=heard.options).read() == values).all()
