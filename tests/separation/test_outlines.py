@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+<<<<<<< HEAD:tests/separation/test_outlines.py
 from cristae.separation.outlines import depth, depth_inside, outline, skeleton
+=======
+from cristae.cells.outlines import depth, depth_inside, inner_lines, outline, skeleton
+>>>>>>> flow:tests/cells/test_outlines.py
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
 LABELS = hnp.arrays(np.int32, SHAPES, elements=st.integers(0, 3))
@@ -70,3 +74,15 @@ def test_a_thick_band_thins_to_its_middle():
     assert (np.abs(y - 60 - 20 * np.sin(x / 25))[thin][20:-20] < 4).all()
     assert (thin[:, 20:-20].sum(axis=0) >= 1).all()
     assert thin.sum() < 320
+
+
+def test_lines_along_an_edge_go_and_lines_that_lead_to_it_stay():
+    mask = np.zeros((40, 60), bool)
+    mask[5:35, 5:55] = True
+    line = np.zeros(mask.shape, bool)
+    line[7, 5:55] = line[5:35, 30] = True
+    kept = inner_lines(line, depth_inside(mask), 4)
+    assert kept[5:35, 30].all()
+    assert kept[7].sum() <= 2 * 4 + 1
+    assert not kept[:, :25].any() and not kept[:, 36:].any()
+    assert np.array_equal(inner_lines(line, depth_inside(mask), 0), line & mask)

@@ -220,6 +220,31 @@ def test_a_missing_slice_in_the_middle_is_empty_and_does_no_harm(method):
             assert dice(labels[z], stack.truth[z]) > (0.96 if "boundary" in method else 0.83)
 
 
+@pytest.mark.parametrize("method", ["mask+flow", "mask+boundary+flow", "mask+boundary+flow frames"])
+@pytest.mark.parametrize("lost", [["image", "interior"], ["interior"]])
+def test_a_border_that_only_flow_knows_survives_slices_without_image_or_interior(method, lost):
+    """Two cells fill the plane, and their border moves by 2.5 px per slice."""
+    stack = stack_of([Disc(1, (56, -340), 400, (0, 2.5)), Disc(2, (56, 460), 400, (0, 2.5))], 9)
+    planes = {name: getattr(stack, name).copy() for name in lost}
+    for plane in planes.values():
+        plane[3:5] = 0
+    labels = cells(stack.gap(after=None, boundary=np.zeros_like(stack.boundary), **planes), method)
+    assert not labels[3:5].any()
+    for z in (1, 2, 5, 6, 7, 8):
+        assert dice(labels[z], stack.truth[z]) > 0.97
+
+
+def test_an_island_that_meets_a_body_belongs_to_it():
+    """From the slice on where they touch, also where results are carried on from frame to frame."""
+    island = Disc(9, (50, 82), 4, (0, -1.5), slices=range(1, 100))
+    stack = stack_of([Disc(2, (50, 50), 20), island], 11)
+    for method in TABLE2:
+        if method != "flow":
+            labels = cells(stack.gap(after=None, boundary=np.zeros_like(stack.boundary)), method)
+            assert set(np.unique(labels[2])) == {0, 2, 3}
+            assert set(np.unique(labels[9])) == {0, 2}
+
+
 def test_frames_follow_what_composed_flow_and_copies_cannot():
     """An image without texture gives no flow: only going from result to result keeps up with a fast cell."""
     discs = [Disc(1, (30, 30), 14, (0, 2.5)), Disc(2, (30, 62), 14, (0, 2.5)), Disc(3, (85, 70), 14)]
@@ -256,13 +281,27 @@ def test_the_boundary_of_the_network_parts_cells_where_flow_is_wrong():
     assert dice(exact, stack.truth[0]) > 0.98
 
 
+@pytest.mark.parametrize(("edge_distance_px", "smallest_body_px", "strip"), [(8, 60, 1), (2, 60, -1), (2, 400, 1)])
+def test_what_the_network_cuts_off(edge_distance_px, smallest_body_px, strip):
+    """Near the edge it is not cut off; a body is a new object if no cell is carried there, crumbs are not."""
+    truth, carried = np.zeros((100, 100), np.int32), np.zeros((100, 100), np.int32)
+    truth[20:80, 20:80] = 1
+    carried[20:80, 30:80] = 1
+    boundary = np.zeros(truth.shape, bool)
+    boundary[:, 25] = True
+    settings_ = SeparationSettings(smallest_body_px=smallest_body_px, edge_distance_px=edge_distance_px)
+    labels = combine(carried, truth > 0, boundary, "none", settings_)
+    assert (labels[30:70, 20:25] == strip).all()
+    assert (labels[30:70, 27:80] == 1).all()
+
+
 def test_a_cell_that_slipped_over_an_edge_is_not_seeded_there():
     truth = stack_of([Disc(1, (50, 35), 24), Disc(2, (50, 95), 24)], 1).truth[0]
     carried = np.where((np.roll(truth, 20, axis=1) == 1) | (truth == 1), 1, truth)
     slipped = (carried == 1) & (truth == 0)
     assert slipped.any()
-    carried[45:58, 71:90] = 1
-    assert ((carried == 1) & (truth == 2)).sum() > 0.1 * (truth == 2).sum()
+    carried[38:62, 71:90] = 1
+    assert ((carried == 1) & (truth == 2)).sum() > 0.1 * max((carried == 1).sum(), (truth == 2).sum())
     for lines in ("none", "all", "selective"):
         assert np.array_equal(combine(carried, truth > 0, None, lines, SMALL), truth)
 

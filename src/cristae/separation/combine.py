@@ -22,6 +22,12 @@ import cc3d
 import numpy as np
 from numba import njit
 
+<<<<<<< HEAD:src/cristae/separation/combine.py
+=======
+from cristae.cells.outlines import depth_inside, inner_lines, outline, skeleton
+from cristae.cells.seeds import central_pixels, deepest_pixels
+from cristae.cells.watershed import flood, levels_of
+>>>>>>> flow:src/cristae/cells/combine.py
 from cristae.errors import UsageError
 from cristae.flow import PRESETS, FlowMethod
 from cristae.separation.grow import Growth
@@ -39,8 +45,8 @@ class SeparationSettings:
     interior_threshold, boundary_threshold
         Least value (1–255) of a map that counts as interior or boundary.
     edge_distance_px
-        Cuts within this distance of the edge of the interior are left out (the network's boundary always, carried
-        outlines where they are selective): there, the network drew the edge already.
+        Lines that run within this distance of the edge of the interior are no cuts (the network's boundary, and
+        carried outlines where they are selective): there, the network drew the edge already.
     smallest_body_px
         Connected parts below are islands: they are never cut, and go to the cell that covers most of them. 0: none.
     least_share
@@ -133,9 +139,7 @@ def combine(
         return np.zeros(cells.shape, np.int32)
     remaining = inside
     if boundary is not None:
-        cut = skeleton(boundary)
-        cut &= depth_inside(inside) > settings.edge_distance_px
-        remaining = inside & ~cut
+        remaining = inside & ~inner_lines(skeleton(boundary), depth_inside(inside), settings.edge_distance_px)
     parts = _sort_parts(cells, inside, remaining, settings)
     labels = parts.label[parts.part_of]
     if (parts.label[1:] == 0).any() or remaining.sum() < inside.sum():
@@ -155,7 +159,7 @@ def _lines(cells: np.ndarray, remaining: np.ndarray, parts: _Parts, lines: str, 
     cut &= remaining
     if lines == "selective":
         cut &= (parts.n_cells > 1)[parts.part_of]
-        cut &= depth_inside(remaining) > edge_distance_px
+        cut = inner_lines(cut, depth_inside(remaining), edge_distance_px)
     return cut
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numba import njit
@@ -111,6 +113,30 @@ def _removable() -> NDArray[np.bool_]:
     gone = 1 - there
     crossings = sum(gone[:, k] - gone[:, k] * gone[:, k + 1] * gone[:, (k + 2) % 8] for k in (0, 2, 4, 6))
     return (crossings == 1) & (there.sum(axis=1) > 1)
+
+
+def inner_lines(line: np.ndarray, depths: np.ndarray, distance: float) -> NDArray[np.bool_]:
+    """Leave out what of a line runs along an edge, and keep what leads up to it.
+
+    Parameters
+    ----------
+    line
+        bool ``(y, x)``, lines one pixel wide.
+    depths
+        float32 ``(y, x)``, pixels from the edge, from `depth_inside`.
+    distance
+        Pixels; what is deeper is kept, and what is within as many steps along the line.
+
+    Returns
+    -------
+    bool (y, x)
+        Part of the line.
+    """
+    kept = line & (depths > distance)
+    square = np.ones((3, 3), np.uint8)
+    for _ in range(math.ceil(distance)):
+        kept = cv2.dilate(kept.view(np.uint8), square).view(bool) & line
+    return kept
 
 
 @njit(cache=True, nogil=True)
