@@ -88,13 +88,18 @@ def test_a_piece_that_breaks_off_keeps_the_id(method):
 
 
 @METHODS
-def test_an_island_that_reaches_no_body_stays_an_object_of_its_own_and_is_listed(method):
+@pytest.mark.parametrize("edge", [3, 8])
+def test_an_island_that_reaches_no_body_stays_an_object_of_its_own_and_is_listed(method, edge):
     truth = two_bodies()
-    truth[3:8, 2:5, 28:31] = 3
-    result, tracks = track(anonymous(truth), {0: truth[0]}, method=method, island_id=200)
+    truth[3:8, 2 : 2 + edge, 25 : 25 + edge] = 3
+    labels = anonymous(truth)
+    labels[truth == 3] = 200  # a mark counts, whatever the size
+    result, tracks = track(labels, {0: truth[0]}, method=method, island_id=200)
     assert same_objects(result, truth)
     islands = tracks.objects().query("kind == 'island'")
-    assert islands[["first_slice", "last_slice", "n_regions", "n_voxels"]].to_numpy().tolist() == [[3, 7, 5, 45]]
+    assert islands[["first_slice", "last_slice", "n_regions", "n_voxels"]].to_numpy().tolist() == [
+        [3, 7, 5, 5 * edge**2]
+    ]
     assert set(tracks.links().query(f"`object` == {islands['object'].iloc[0]}").reason) == {"island", "overlap"}
 
 
@@ -162,6 +167,17 @@ def test_two_labelled_cells_are_never_merged_where_their_slices_did_not_separate
     assert np.array_equal(result[:, :, 26:], truth[:, :, 26:])
 
 
+def test_the_border_of_a_shared_region_moves_from_where_it_was_to_where_it_will_be():
+    truth = np.zeros((12, *SHAPE), np.uint8)
+    for z in range(12):
+        truth[z, 5:35, 5 : 20 + 2 * z] = 1
+        truth[z, 5:35, 20 + 2 * z : 57] = 2
+    labels = anonymous(truth)
+    labels[3:9] = truth[3:9] > 0
+    result, _ = track(labels, {0: truth[0], 11: truth[11]})
+    assert ((result != truth).sum(axis=(1, 2)) <= 30).all()  # a column
+
+
 def test_bodies_that_stay_together_are_lobes_of_one_cell_if_no_expert_says_otherwise():
     truth = np.zeros((10, *SHAPE), np.uint8)
     truth[:, 10:30, 5:25] = 1
@@ -172,15 +188,16 @@ def test_bodies_that_stay_together_are_lobes_of_one_cell_if_no_expert_says_other
 
 
 def test_two_bodies_that_an_island_connects_stay_two():
-    truth = two_bodies()
-    labels = anonymous(truth)
-    link = np.zeros((12, *SHAPE), bool)
-    link[:, 21:23, 18:40] = True
-    labels[4:8][link[4:8] & (labels[4:8] == 0)] = 200
-    labels[4][disc(22, 13.2, 9)] = 0  # the island comes from where a body was
-    result, _ = track(labels, island_id=200)
-    assert result[0, 22, 12] != result[0, 22, 45]
-    assert result[11, 22, 15] != result[11, 22, 42]
+    truth = np.zeros((13, *SHAPE), np.uint8)
+    truth[:4, :, :20] = truth[4:, :, :10] = 1
+    truth[:9, :, 40:] = truth[9:, :, 24:] = 2
+    for z in range(4, 9):
+        truth[z, 10:14, 7 + 2 * z : 12 + 2 * z] = 3  # breaks off from 1, and 2 closes over it
+    result, _ = track(anonymous(truth), island_id=200)
+    assert len(np.unique(result)) == 3
+    assert same_objects(np.where(truth == 3, 0, result), np.where(truth == 3, 0, truth))
+    again, _ = track(anonymous(truth), {0: truth[0]}, island_id=200)
+    assert same_objects(result, again)
 
 
 def test_names_that_disagree_meet_half_way_and_are_told():

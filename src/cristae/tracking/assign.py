@@ -16,7 +16,8 @@ direction of z or on names.
 
 The evidence of a pair is the mean of two shares, each 0–1: of the pixels of the two that overlap anything in the
 other's slice, those they have in common (their intersection over union, Machireddy et al. 2023, eq. 1, with a
-sideways shift forgiven where nothing else competes), and of the smaller region, the part inside the larger one.
+sideways shift forgiven where nothing else competes, but not over a bridge), and of the smaller region, the part
+inside the larger one.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def name_groups(group: np.ndarray, known: np.ndarray) -> np.ndarray:
 def evidence(regions: Regions) -> np.ndarray:
     """Return float64 per pair, 0–1, how surely its two regions belong together (see the module)."""
     competing = _total(regions, regions.lower, regions.upper) + _total(regions, regions.upper, regions.lower)
-    return np.asarray((regions.overlap / (competing - regions.overlap) + regions.share) / 2)
+    common = np.where(regions.kind == BRIDGE, regions.iou, regions.overlap / (competing - regions.overlap))
+    return np.asarray((common + regions.share) / 2)
 
 
 def _total(regions: Regions, these: np.ndarray, others: np.ndarray) -> np.ndarray:

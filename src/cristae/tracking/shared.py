@@ -64,11 +64,9 @@ def find_shared(regions: Regions, ids: np.ndarray) -> Shared:
     """
     lower, upper = regions.lower, regions.upper
     bodies = np.flatnonzero((regions.kind == NEXT) & regions.body[lower] & regions.body[upper])
-    same = ids[lower[bodies]] == ids[upper[bodies]]
-    foreign = bodies[~same]
-    own = bodies[same & (regions.share[bodies] >= LEAST_SHARE)]
-    up = _Walk(regions, ids, (lower, upper), foreign, own)
-    down = _Walk(regions, ids, (upper, lower), foreign, own)
+    foreign = bodies[ids[lower[bodies]] != ids[upper[bodies]]]
+    up = _Walk(regions, ids, (lower, upper), foreign)
+    down = _Walk(regions, ids, (upper, lower), foreign)
     found: dict[tuple[int, int], tuple[int, int]] = {}
     for walk, other in ((up, down), (down, up)):
         for gone, place in walk.entries:
@@ -98,8 +96,8 @@ class _Walk:
         What is walked.
     ends
         Regions of all pairs, those that a step leaves and those it reaches.
-    foreign, own
-        Pairs of bodies of two objects, and of one.
+    foreign
+        Pairs of bodies of two objects.
     """
 
     def __init__(
@@ -108,14 +106,10 @@ class _Walk:
         ids: np.ndarray,
         ends: tuple[np.ndarray, np.ndarray],
         foreign: np.ndarray,
-        own: np.ndarray,
     ) -> None:
         self.regions, self.ids = regions, ids
         leave, reach = ends
-        continued = regions.anchor < 0
-        continued[reach[own]] = True  # any other region only changes the name of what goes into it
-        enters = continued[reach[foreign]] & (regions.anchor[reach[foreign]] == 0)
-        enters = foreign[enters & (regions.share[foreign] >= LEAST_SHARE)]
+        enters = foreign[(regions.anchor[reach[foreign]] == 0) & (regions.share[foreign] >= LEAST_SHARE)]
         self.entries = list(zip(leave[enters].tolist(), reach[enters].tolist(), strict=True))
         self.comes_from = {
             (int(reach[pair]), int(ids[leave[pair]])): (int(regions.slice_of[leave[pair]]), int(regions.overlap[pair]))
