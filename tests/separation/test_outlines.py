@@ -6,11 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-<<<<<<< HEAD:tests/separation/test_outlines.py
-from cristae.separation.outlines import depth, depth_inside, outline, skeleton
-=======
-from cristae.cells.outlines import depth, depth_inside, inner_lines, outline, skeleton
->>>>>>> flow:tests/cells/test_outlines.py
+from cristae.separation.outlines import depth, depth_inside, inner_lines, outline, skeleton
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
 LABELS = hnp.arrays(np.int32, SHAPES, elements=st.integers(0, 3))

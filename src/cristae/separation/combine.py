@@ -22,16 +22,10 @@ import cc3d
 import numpy as np
 from numba import njit
 
-<<<<<<< HEAD:src/cristae/separation/combine.py
-=======
-from cristae.cells.outlines import depth_inside, inner_lines, outline, skeleton
-from cristae.cells.seeds import central_pixels, deepest_pixels
-from cristae.cells.watershed import flood, levels_of
->>>>>>> flow:src/cristae/cells/combine.py
 from cristae.errors import UsageError
 from cristae.flow import PRESETS, FlowMethod
 from cristae.separation.grow import Growth
-from cristae.separation.outlines import depth_inside, outline, skeleton
+from cristae.separation.outlines import depth_inside, inner_lines, outline, skeleton
 from cristae.separation.seeds import central_pixels, deepest_pixels
 from cristae.separation.watershed import flood, levels_of
 

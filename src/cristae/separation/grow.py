@@ -92,7 +92,8 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
         # Slices twice as thick as pixels are wide give no rim: their neighbours say little about an outline.
         z, y, x = growth.steps
         thin = (z < 2 * min(y, x), True, True)
-        labels = flood(boundary, without_rim(labels, growth.rim, thin), allowed)
+        cores = without_rim(labels, growth.rim, thin, boundary, growth.new_depth)
+        labels = flood(boundary, cores, allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
 
 
@@ -125,17 +126,33 @@ def _with_new_cells(
     return np.where(seeds > 0, seeds, ids[basins])
 
 
-def without_rim(labels: np.ndarray, rim: int, thin: tuple[bool, ...]) -> np.ndarray:
-    """Remove `rim` voxels along the outline of every object, except from objects that would vanish."""
+def without_rim(
+    labels: np.ndarray, rim: int, thin: tuple[bool, bool, bool], boundary: np.ndarray, low: int
+) -> np.ndarray:
+    """Remove `rim` voxels along the outline of every object, but leave something of each of its parts.
+
+    Parameters
+    ----------
+    labels
+        int32 ``(z, y, x)``, 0 background.
+    rim
+        Steps from the outline.
+    thin
+        Along which axes there is a rim.
+    boundary, low
+        uint8 ``(z, y, x)``: what lies below `low` and hangs together is a part. One too thin for the rim stays whole,
+        for from its other parts it may be reached only over a boundary.
+    """
     padded = np.pad(labels, 1, mode="edge")
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
     real = np.pad(np.ones(labels.shape, np.bool_), 1)
     keep = _inside(padded.ravel(), real.ravel(), strides, rim, np.array(thin)).reshape(padded.shape)[1:-1, 1:-1, 1:-1]
-    n_ids = int(labels.max(initial=0)) + 1
-    whole, left = np.zeros((2, n_ids), np.bool_)
-    whole[labels.ravel()] = True
-    left[labels[keep]] = True
-    return np.where(keep | (whole & ~left)[labels], labels, 0).astype(np.int32)
+    for parts in (cc3d.connected_components(np.where(boundary < low, labels, 0), connectivity=6), labels):
+        kept = np.zeros(int(parts.max(initial=0)) + 1, np.bool_)
+        kept[parts[keep]] = True
+        kept[0] = True
+        keep = keep | ~kept[parts]
+    return np.where(keep, labels, 0).astype(np.int32)
 
 
 @njit(cache=True, nogil=True)

@@ -55,7 +55,7 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     grown = grow(seeds, boundary, allowed, coarse, known.size + 1)
     names = _names(gap, known, int(grown.max(initial=0)))
     for z, plane in enumerate(grown):
-        labels = plane if reduction == 1 else _full_size(plane, gap, z, interior_threshold, reduction)
+        labels = plane if reduction == 1 else _full_size(plane, gap, z, settings)
         named = names[labels]
         for labelled, index in ((gap.before, 0), (gap.after, len(gap) - 1)):
             if labelled is not None and z == index:
@@ -84,13 +84,15 @@ def _reduced_gap(
     return seeds, boundary, allowed
 
 
-def _full_size(plane: np.ndarray, gap: Gap, z: int, interior_threshold: int, reduction: int) -> np.ndarray:
+def _full_size(plane: np.ndarray, gap: Gap, z: int, settings: SeparationSettings) -> np.ndarray:
     """Return grown cells of one slice at full resolution, their outlines on the crest of its boundary map."""
     height, width = gap.shape
+    reduction = settings.reduction
     large = plane.repeat(reduction, 0).repeat(reduction, 1)[:height, :width]
-    inside = gap.interior_at(z) >= interior_threshold
-    cores = without_rim(np.where(inside, large, 0)[None], reduction, (False, True, True))
-    return flood(gap.boundary_at(z)[None], cores, inside[None])[0]
+    inside, boundary = gap.interior_at(z) >= settings.interior_threshold, gap.boundary_at(z)[None]
+    cells = np.where(inside, large, 0)[None]
+    cores = without_rim(cells, reduction, (False, True, True), boundary, settings.growth.new_depth)
+    return flood(boundary, cores, inside[None])[0]
 
 
 def _known_ids(gap: Gap) -> np.ndarray:
