@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from cristae.errors import DataError
 from cristae.project import Project, Run
+from cristae.stages.status import changed_inputs
 from cristae.volume import Volume
 
 _MODULES = {"crossvalidate": "train"}
@@ -188,7 +189,7 @@ def _table(run: Run, name: str, problems: list[str]) -> pd.DataFrame | None:
 def _class_names(project: Project, predict: Run | None, has_image: bool) -> tuple[str, ...]:
     names = [*project.classes]
     if has_image:
-        names += [*project.annotations.classes, *project.truth.classes]
+        names += project.annotations.classes
     if predict:
         names += [str(name) for name in predict.manifest.get("classes", ())]
     return tuple(dict.fromkeys(names))
@@ -215,25 +216,16 @@ def _stale(
         yield f"the prediction was not made with the newest training, {newest.path.name}; predict again to see that"
     if not has_image:
         return
-    if train and _labels_changed(project, train):
+    if train and "labels" in changed_inputs(project, train):
         yield "the labels have changed since the training; train again to use them"
     for found in score_sets:
-        inputs = _inputs(found.run)
-        if found.is_cross_validation:
-            if _labels_changed(project, found.run):
-                yield "the labels have changed since the cross-validation; repeat it"
-            continue
-        if predict and inputs.get("predict") != predict.id:
+        changed = changed_inputs(project, found.run)
+        if found.is_cross_validation and "labels" in changed:
+            yield "the labels have changed since the cross-validation; repeat it"
+        if "predict" in changed:
             yield "the scores are those of an earlier prediction; evaluate again"
-        if inputs.get("truth") != project.truth.fingerprint(list(found.scores["classes"])):
+        if "truth" in changed:
             yield "the truth has changed since the scores were made; evaluate again"
-
-
-def _labels_changed(project: Project, run: Run) -> bool:
-    """Say whether the labels of the classes that a run learned are others now; False where it noted none."""
-    noted = _inputs(run).get("labels")
-    learned = [str(name) for name in run.manifest.get("classes", ())]
-    return noted is not None and bool(learned) and project.annotations.fingerprint(learned) != noted
 
 
 def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]:
@@ -252,10 +244,6 @@ def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]
     if project.latest("predict") and not has_scores:
         how = "" if project.truth.classes else " --cross-validate (there is no truth to score against)"
         yield f"the prediction has not been scored yet: cristae evaluate {project.name}{how}"
-
-
-def _inputs(run: Run) -> dict[str, Any]:
-    return dict(run.manifest.get("inputs", {}))
 
 
 def _fields(stage: str, values: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:

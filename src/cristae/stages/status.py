@@ -78,10 +78,15 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
 
 
+def changed_inputs(project: Project, run: Run) -> frozenset[str]:
+    """Return the names of the inputs of a run that are others now: ``image``, ``labels``, ``predict``..."""
+    inputs = run.manifest.get("inputs", {})
+    return frozenset(name for name, value in current_inputs(project, run).items() if inputs.get(name) != value)
+
+
 def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
-    inputs = run.manifest.get("inputs", {})
-    if any(inputs.get(name) != value for name, value in current_inputs(project, run).items()):
+    if changed_inputs(project, run):
         return True
     rests_on = {"predict": "train", "cells": "predict", "track": "cells", "evaluate": "predict"}.get(run.stage)
     before = project.latest(rests_on) if rests_on else None
