@@ -221,7 +221,7 @@ def status(project: Path, as_json: bool) -> None:
 def export(stage: Stage, project: Path, layer: str, destination: Path, mask_value: int | None) -> None:
     """Write a layer as TIFF: a stack if DESTINATION ends in .tif, else a folder of slices.
 
-    LAYER is image, NAME (mask), NAME/probability, annotations/NAME or truth/NAME.
+    LAYER is image, NAME (mask, or ids of cells), NAME/probability, annotations/NAME or truth/NAME.
     """
     from cristae import api  # noqa: PLC0415
 

@@ -221,6 +221,8 @@ def test_tracking_joins_what_separation_left_apart_and_says_why(ready) -> None:
     assert {"object", "slice", "linked_slice", "overlap_px", "reason"} <= set(links.columns)
     assert set(objects["object"]) == set(np.unique(found)) - {0}
     assert set(links.loc[links["slice"].isin(LABELLED), "reason"]) == {"anchor"}
+    written = tifffile.imread(cristae.export(ready, "cell", ready.path / "cells.tif", options=Options(force=True)))
+    assert (written == found).all()
     shown = open_volume(ready.image_path / "labels" / "cell").read()
     assert (shown == found).all()
     assert [entry.condition for entry in status(ready) if entry.stage == "track"] == ["done"]

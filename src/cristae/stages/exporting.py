@@ -114,6 +114,10 @@ def layers(project: Project) -> dict[str, Path]:
         if (path / "labels" / name).is_dir():
             found[name] = path / "labels" / name
         found[f"{name}/probability"] = path
+    for stage in ("cells", "track"):  # ids that were tracked are shown in place of those before
+        run = project.latest(stage)
+        if run:
+            found[run.manifest["name"]] = run.path / f"{run.manifest['name']}.ome.zarr"
     for kind in ("annotations", "truth"):
         folder = project.path / f"{kind}.ome.zarr"
         found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}
@@ -124,5 +128,5 @@ def _masked(volume: Volume, layer: str, value: int) -> Volume:
     if volume.kind != "labels":
         raise UsageError(f"{layer} holds {volume.kind} values, no labels; export it without a mask value")
     if layer.startswith(("annotations/", "truth/")):
-        raise UsageError(f"{layer} holds 255 where nobody looked, which is not background; export it as stored")
+        raise UsageError(f"{layer} holds a value where nobody looked, which is not background; export it as stored")
     return Volume(Masked(volume.array, value), volume.grid, "labels")
