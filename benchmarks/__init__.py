@@ -13,5 +13,6 @@ ROWS = (
     "cells_flyem25",
     "cells_gala10",
     "cells_ohsu",
+    "track_ohsu",
 )
 """Names of all rows, in the order of the table."""

@@ -44,14 +44,14 @@ def cells_row(name: str, folder: str, gap: int, targets: tuple[float, float | No
             cristae.predict(project, **PREDICT)
             learnt = time.monotonic()
             run = cristae.cells(project, **CELLS)
-            labels = open_volume(run.path / "cell.ome.zarr").read()
+            labels, facts = open_volume(run.path / "cell.ome.zarr").read(), run.manifest
             ended = time.monotonic()
         scores = score_cells(labels, truth, labelled, scored)
         found.append(
             {
                 **scores,
-                "method": run.manifest["method"],
-                "tried": run.manifest.get("tried", {}),
+                "method": facts["method"],
+                "tried": facts.get("tried", {}),
                 "network_s": learnt - begun,
                 "cells_s": ended - learnt,
             }
