@@ -76,7 +76,7 @@ def _run(method: str, last: int) -> dict[str, Any]:
 
     anchors = {z: _truth(z) for z in ANCHORS if z <= last}
     begun = time.perf_counter()
-    settings = TrackSettings(method=method, island_id="highest", unassigned_id=NO_CELL, workers=2)  # type: ignore[arg-type]
+    settings = TrackSettings(method=method, island_id="highest", workers=2)  # type: ignore[arg-type]
     tracks = follow(slices, write, anchors, settings=settings)
     seconds = time.perf_counter() - begun
     kinds = tracks.objects()["kind"].value_counts()

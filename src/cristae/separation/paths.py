@@ -72,8 +72,8 @@ def _reduced_gap(
     boundary = np.zeros(seeds.shape, np.uint8)
     allowed = np.zeros(seeds.shape, np.bool_)
     for z in range(len(gap)):
-        boundary[z] = _mean(gap.boundary_at(z), reduction)
-        allowed[z] = _mean(gap.interior_at(z), reduction) >= interior_threshold
+        boundary[z] = reduced(gap.boundary_at(z), reduction)
+        allowed[z] = reduced(gap.interior_at(z), reduction) >= interior_threshold
     half = reduction // 2
     for labelled, z, complete in ((gap.before, 0, gap.complete[0]), (gap.after, len(gap) - 1, gap.complete[1])):
         if labelled is not None:
@@ -108,10 +108,10 @@ def _names(gap: Gap, known: np.ndarray, n_grown: int) -> np.ndarray:
     return np.concatenate([np.zeros(1, gap.dtype), known, new])
 
 
-def _mean(plane: np.ndarray, reduction: int) -> np.ndarray:
-    """Return the mean over squares of pixels; what sticks out repeats the edge."""
-    if reduction == 1:
+def reduced(plane: np.ndarray, factor: int) -> np.ndarray:
+    """Return means over squares of `factor` pixels of a plane ``(y, x)``; what sticks out repeats the edge."""
+    if factor == 1:
         return plane
-    padded = np.pad(plane, [(0, -n % reduction) for n in plane.shape], mode="edge")
-    size = (padded.shape[1] // reduction, padded.shape[0] // reduction)
+    padded = np.pad(plane, [(0, -n % factor) for n in plane.shape], mode="edge")
+    size = (padded.shape[1] // factor, padded.shape[0] // factor)
     return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)

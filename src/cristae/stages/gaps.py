@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 from cristae.annotations import IGNORE_ID
 from cristae.project import Project
 from cristae.separation.gap import Gap
+from cristae.separation.paths import reduced
 from cristae.separation.separate import OURS
 from cristae.stages.planes import Planes
 from cristae.volume import Volume
@@ -92,12 +92,3 @@ class GapSources:
             return ids
         padded = np.pad(ids, [(0, -n % factor) for n in ids.shape], mode="edge")
         return padded[factor // 2 :: factor, factor // 2 :: factor]
-
-
-def reduced(plane: np.ndarray, factor: int) -> np.ndarray:
-    """Return means over squares of `factor` pixels; what sticks out repeats the edge."""
-    if factor == 1:
-        return plane
-    padded = np.pad(plane, [(0, -n % factor) for n in plane.shape], mode="edge")
-    size = (padded.shape[1] // factor, padded.shape[0] // factor)
-    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
