@@ -11,13 +11,16 @@ from ome_zarr_models import open_ome_zarr
 import cristae
 from cristae.blockwise import Journal
 from cristae.errors import DataError, ResourceError, UsageError
-from cristae.geometry import Grid
+from cristae.geometry import Block, Grid
 from cristae.io.ome_zarr import SHARD, list_labels, open_volume
+from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.patches import View
+from cristae.learn.turned import turn, turn_back
 from cristae.stages import predict as stage
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, block_shape
+from cristae.stages.train import view_of
 from cristae.volume import Volume
 
 CLASSES = ("disc", "dot")
@@ -326,3 +329,25 @@ def test_damaged_weights_are_named(deep):
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(DataError, match=r"weights\.safetensors is damaged"):
         cristae.predict(project, **FAST)
+
+
+def test_all_axes_are_the_mean_of_three_looks(tmp_path, build, tiny):
+    project = build(tmp_path / "cube", shape=(32, 32, 48), labelled=(0, 16, 31))
+    trained = cristae.train(project, **tiny)
+    run = cristae.predict(project, axes="all", smooth_z=0.0, **FAST)
+    found, masks = layers(run)
+    folder = trained.path / "all"
+    model, network = load_model(folder, torch.device("cpu"))
+    view = view_of(project, model.reduction, model.neighbours)
+    looks = []
+    for axis in ("z", "y", "x"):
+        turned, seen = turn(project.image, view, axis)
+        inference = Inference(1152, 64, 1, network.multiple)
+        predictor = SlabPredictor(network, seen, turned.shape, inference, torch.device("cpu"))
+        whole = predictor(Block(turned.grid.box, turned.grid.box), turned.read())
+        looks.append([turn_back(Volume(one, turned.grid), axis).read() for one in whole])
+    for i, name in enumerate(CLASSES):
+        expected = np.rint(np.mean([look[i] for look in looks], axis=0, dtype=np.float32)).astype(np.uint8)
+        np.testing.assert_array_equal(found[name], expected)
+        np.testing.assert_array_equal(masks[name], expected >= 128)
+    assert not list(run.path.glob(".*raw*"))  # three times the size of the result: gone when done
