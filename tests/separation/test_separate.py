@@ -12,6 +12,7 @@ from cristae.errors import DataError, UsageError
 from cristae.flow import PRESETS, Farneback
 from cristae.separation.combine import SeparationSettings, combine
 from cristae.separation.gap import Gap
+from cristae.separation.outlines import depth_inside
 from cristae.separation.separate import TABLE2, separate
 
 SMALL = SeparationSettings(smallest_body_px=60, edge_distance_px=2)
@@ -262,6 +263,15 @@ def test_outlines_that_are_off_harm_no_lone_cell(lines):
     assert np.array_equal(labels == 3, truth == 3)
     assert set(np.unique(labels[np.isin(truth, (1, 2))])) == {1, 2}
     assert dice(labels, truth) > 0.93
+
+
+def test_selective_outlines_leave_edges_to_the_network():
+    truth = stack_of([Disc(1, (40, 40), 20), Disc(2, (40, 74), 20)], 1).truth[0]
+    carried = np.roll(truth, 5, axis=1)
+    every, selective = (combine(carried, truth > 0, None, lines, SMALL) for lines in ("all", "selective"))
+    differ = every != selective
+    assert differ.any()
+    assert (depth_inside(truth > 0)[differ] < 8).all()
 
 
 def test_outlines_decide_where_a_mask_alone_cannot():
