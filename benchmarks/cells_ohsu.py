@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from benchmarks.cells import figures
 from benchmarks.result import Result
 from benchmarks.sets import data_folder
 from cristae.metrics.instance import contingency
-from cristae.metrics.matching import dice_by_match, summarise_dice
+from cristae.metrics.matching import dice_by_match
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.grow import Growth
@@ -87,11 +88,4 @@ def _score(gap: Gap, method: str, truth: dict[int, np.ndarray]) -> dict[str, Any
 def _dice(labels: np.ndarray, truth: dict[int, np.ndarray]) -> dict[str, Any]:
     known = np.unique(truth[0])
     rows = dice_by_match(contingency(labels, truth[SCORED]), SMALLEST_PX, known[known > 0])
-    scores = summarise_dice(rows[rows["object_id"] != NO_CELL])
-    return {
-        "dice": scores.mean,
-        "sd": scores.sd,
-        "worst": scores.worst,
-        "worst_id": scores.worst_id,
-        "n": scores.n_objects,
-    }
+    return figures(rows, NO_CELL)

@@ -14,10 +14,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from benchmarks.cells import figures
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.sets import data_folder
 from cristae.metrics.instance import contingency
-from cristae.metrics.matching import dice_by_id, summarise_dice
+from cristae.metrics.matching import dice_by_id
 from cristae.tracking import TrackSettings, follow
 
 ANCHORS, SCORED = (0, 100, 200, 300), (50, 150)
@@ -98,11 +99,4 @@ def _truth(z: int) -> np.ndarray:
 
 def _score(ids: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     rows = dice_by_id(contingency(ids, truth), SMALLEST_PX)
-    scores = summarise_dice(rows[rows["object_id"] != NO_CELL])
-    return {
-        "dice": scores.mean,
-        "sd": scores.sd,
-        "worst": scores.worst,
-        "worst_id": scores.worst_id,
-        "n": scores.n_objects,
-    }
+    return figures(rows, NO_CELL)

@@ -72,8 +72,6 @@ def join_basins(
     new = np.flatnonzero((names == 0) & ~cut & (n_voxels >= max(1, joining.new_voxels)))
     new = new[new > 0]
     names[new] = first_new_id + np.arange(len(new))
-    names[0] = 0
-    stand_in[0] = 0
     return names[stand_in][basins].astype(np.int32)
 
 
