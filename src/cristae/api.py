@@ -30,6 +30,8 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.exporting import export as _export
+from cristae.stages.objects import objects as _objects
+from cristae.stages.objects import objects_settings
 from cristae.stages.options import Options
 from cristae.stages.phantom import phantom as _phantom
 from cristae.stages.pipeline import run as _run
@@ -86,6 +88,12 @@ def predict(project: Folder, *, options: Options | None = None, **settings: Any)
     """Segment every slice with the networks trained last; settings are those of `PredictSettings`."""
     opened = open_project(project)
     return _predict(opened, predict_settings(opened, settings), options)
+
+
+def objects(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Give every predicted organelle an id of its own; settings are those of `ObjectsSettings`."""
+    opened = open_project(project)
+    return _objects(opened, objects_settings(opened, settings), options)
 
 
 def cells(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -132,6 +132,18 @@ def predict(stage: Stage, project: Path) -> None:
 @cli.command()
 @project_argument
 @stage_options
+def objects(stage: Stage, project: Path) -> None:
+    """Give every predicted organelle an id of its own."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.objects(project, options=stage.options, **stage.settings("objects"))
+    counts = ", ".join(f"{n} of {name}" for name, n in run.manifest["n_objects"].items())
+    stage.show(run.manifest, f"objects: {counts}: {run.path}")
+
+
+@cli.command()
+@project_argument
+@stage_options
 def cells(stage: Stage, project: Path) -> None:
     """Give every cell in every slice its id, from labelled slices."""
     from cristae import api  # noqa: PLC0415
@@ -221,7 +233,7 @@ def status(project: Path, as_json: bool) -> None:
 def export(stage: Stage, project: Path, layer: str, destination: Path, mask_value: int | None) -> None:
     """Write a layer as TIFF: a stack if DESTINATION ends in .tif, else a folder of slices.
 
-    LAYER is image, NAME (mask, or ids of cells), NAME/probability, annotations/NAME or truth/NAME.
+    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME.
     """
     from cristae import api  # noqa: PLC0415
 
