@@ -23,6 +23,8 @@ from cristae.geometry import Nanometres
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages import importing
+from cristae.stages.anatomy import anatomy as _anatomy
+from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells import cells_settings
 from cristae.stages.cross_validate import cross_validate as _cross_validate
@@ -108,6 +110,12 @@ def track(project: Folder, *, options: Options | None = None, **settings: Any) -
     return _track(opened, track_settings(opened, settings), options)
 
 
+def find_parents(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Find the cell of every organelle (``cristae anatomy``); settings are those of `AnatomySettings`."""
+    opened = open_project(project)
+    return _anatomy(opened, anatomy_settings(opened, settings), options)
+
+
 def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
     """Score the prediction against the truth; settings are those of `EvaluateSettings`."""
     opened = open_project(project)
@@ -130,7 +138,7 @@ def write_report(project: Folder, *, options: Options | None = None) -> Path:
 def run(
     project: Folder, *, options: Options | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Train, predict, evaluate (where there is truth) and report; return the path of the report.
+    """Do all stages that the labels allow, evaluate where there is truth, and report; return the path of the report.
 
     `settings` are grouped by stage: ``{"train": {"updates": 2000}}``.
     """

@@ -168,6 +168,19 @@ def track(stage: Stage, project: Path) -> None:
 
 @cli.command()
 @project_argument
+@stage_options
+def anatomy(stage: Stage, project: Path) -> None:
+    """Find the cell that every organelle belongs to, and what lies across cells."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.find_parents(project, options=stage.options, **stage.settings("anatomy"))
+    facts = run.manifest
+    words = ", ".join(f"{facts['n_across'][name]} of {n} {name}" for name, n in facts["n_objects"].items())
+    stage.show(facts, f"across cells: {words}: {run.path}")
+
+
+@cli.command()
+@project_argument
 @click.option("--cross-validate", is_flag=True, help="Without truth: leave out one labelled slice at a time.")
 @stage_options
 def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
@@ -202,7 +215,7 @@ def run(stage: Stage, project: Path, preset: str | None) -> None:
     """Train, predict, evaluate and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    settings = stage.grouped("train", "predict", "cells", "track", "evaluate")
+    settings = stage.grouped("train", "predict", "cells", "track", "objects", "anatomy", "evaluate")
     if preset:
         settings["train"] = {"preset": preset} | settings.get("train", {})
     page = api.run(project, options=stage.options, settings=settings)
