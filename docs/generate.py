@@ -21,10 +21,14 @@ from pydantic.fields import FieldInfo
 import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
+from cristae.stages.anatomy import AnatomySettings
+from cristae.stages.cells import CellsSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
+from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
+from cristae.stages.track import TrackSettings
 from cristae.stages.train import PRESETS, TrainSettings
 
 DOCS = Path(__file__).resolve().parent
@@ -35,6 +39,10 @@ WIDTH = 100
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),
+    ("cells", CellsSettings, "Used by `cristae cells` and `cristae run`."),
+    ("track", TrackSettings, "Used by `cristae track` and `cristae run`."),
+    ("objects", ObjectsSettings, "Used by `cristae objects` and `cristae run`."),
+    ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +12,12 @@ from cell_projects import QUICK, SHAPE, cell_project, predicted, three_cells
 
 import cristae
 from cristae.anatomy import across_cells, parents
+from cristae.cli import main
 from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import contingency
 from cristae.stages import anatomy as stage
+from cristae.stages import pipeline
 from cristae.stages.options import Options
 
 TINY = {"smallest_um3": 0.0}
@@ -163,3 +168,42 @@ def test_objects_of_nothing(tmp_path) -> None:
         assert pd.read_parquet(run.path / f"{name}.parquet").empty
         assert pd.read_csv(run.path / f"{name}.csv").empty
     assert run.manifest["n_across"] == {"mitochondrion": 0}
+
+
+def test_all_stages_run_in_a_row_where_cells_and_organelles_are_labelled(tmp_path, build, tiny) -> None:
+    project = build(tmp_path / "p", truth=False)
+    ids = np.zeros((64, 64), np.uint32)
+    ids[20:44, 8:30], ids[20:44, 30:52] = 5, 70_001
+    project.annotations.write_slices("cell", [(z, ids) for z in (0, 3, 5)])
+    project.add_classes(("cell",))
+    settings = {
+        "train": tiny | {"updates": 2, "classes": ("disc", "cell")},
+        "predict": {"device": "cpu", "threshold": 0.01},
+        "cells": QUICK | {"method": "paths"},
+        "objects": TINY,
+    }
+    words: list[str] = []
+    runs = pipeline.run(project, settings, Options(notify=words.append))
+    assert [one.stage for one in runs] == ["train", "predict", "cells", "track", "objects", "anatomy"]
+    assert runs[-1].manifest["objects_run"] == runs[-2].path.name
+    assert runs[-1].manifest["cells_run"] == runs[-3].path.name
+    assert runs[-1].manifest["classes"] == ["disc"]
+    assert pipeline.run(project, settings, Options(notify=words.append)) == runs
+    assert sum("nothing to do" in said for said in words) == 6
+    assert set(conditions(project).values()) <= {"done", "missing"}
+
+
+def test_the_command_line_says_what_was_found(ready, monkeypatch, capsys) -> None:
+    def call(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["cristae", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 0
+        return capsys.readouterr().out
+
+    made = call("objects", ready.path, "--set", "connectivity=6", "--executor", "threads:2", "--quiet")
+    assert made.startswith("objects: 2 of nucleus, 3 of nucleolus, 4 of mitochondrion: ")
+    assert "across cells: 0 of 2 nucleus, 0 of 3 nucleolus, 1 of 4 mitochondrion: " in call("anatomy", ready.path)
+    facts = json.loads(call("anatomy", ready.path, "--set", "anatomy.smallest_share=0.5", "--json", "--quiet"))
+    assert facts["n_across"]["mitochondrion"] == 0
