@@ -32,8 +32,8 @@ from cristae.stages.options import Options
 from cristae.stages.predict import publish
 from cristae.volume import Volume
 
-BLOCK: Voxels = (64, 1024, 1024)
-"""Unit of work: 67 million voxels, for which about half a gigabyte is taken. The result does not depend on it."""
+BLOCK: Voxels = (32, 1024, 1024)
+"""Unit of work, for which about half a gigabyte is taken per worker. The result does not depend on it."""
 
 
 class ObjectsSettings(BaseModel):

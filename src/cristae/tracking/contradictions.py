@@ -73,8 +73,8 @@ def find_renamed(regions: Regions, ids: np.ndarray) -> list[Renamed]:
             pairs = within[(names == [[before], [after]]).all(axis=0)]
             overlap = int(regions.overlap[pairs].sum())
             least = _LEAST_SHARE * min(_area(regions, ids, first, before), _area(regions, ids, last, after))
-            together = _together(regions, ids, range(first, last + 1), (before, after))
-            if min(overlap, together) >= least:
+            # What is quick to know is asked first.
+            if overlap >= least <= _together(regions, ids, range(first, last + 1), (before, after)):
                 most = int(pairs[np.argmax(regions.overlap[pairs])])
                 found.append(Renamed(before, after, most, overlap))
     return found
