@@ -53,6 +53,7 @@ def test_labelled_slices_that_name_a_cell_differently_smear_nothing(once, method
     assert np.isin(ours, (9, 12)).mean() > (0.8 if method == "flow" else 0.93)
     assert (found == 9).any() and (found == 12).any()
     assert not np.isin(found[np.isin(truth, (300, 70_001))], (9, 12)).any()
+    assert run.manifest["renamed"] == [[9, 12, 0, 8]]
     assert [said for said in words if "what is" in said] == [
         "cells: what is 9 on slice 0 seems to be 12 on slice 8; if it is one cell, give it one id and import the "
         "labels again"

@@ -281,21 +281,27 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         notes.append(note)
         progress(len(notes), len(gaps))
     build_pyramid(run.path / f"{sources.name}.ome.zarr")
-    _tell_renamed(notes, gaps, options)
+    run.update(renamed=_tell_renamed(notes, gaps, options))
     return sum(int(note.split()[1]) for note in notes)
 
 
-def _tell_renamed(notes: Sequence[str], gaps: Sequence[tuple[int, int]], options: Options) -> None:
-    """Name the cells to which the labelled slices at the two ends of a gap seem to give different ids."""
+def _tell_renamed(notes: Sequence[str], gaps: Sequence[tuple[int, int]], options: Options) -> list[list[int]]:
+    """Name the cells to which the labelled slices at the two ends of a gap seem to give different ids.
+
+    Return the two ids and the two slices of each.
+    """
+    found = []
     for note in sorted(notes, key=lambda note: int(note.split()[0])):
         number, _, *renamed = note.split()
         first, last = gaps[int(number)]
         for pair in renamed[0].split(",") if renamed else ():
-            before, after = pair.split(":")
+            before, after = map(int, pair.split(":"))
+            found.append([before, after, first, last])
             options.notify(
                 f"cells: what is {before} on slice {first} seems to be {after} on slice {last}; if it is one cell, "
                 "give it one id and import the labels again"
             )
+    return found
 
 
 def slice_layer(path: Path, grid: Grid) -> Volume:

@@ -4,7 +4,7 @@ The mask of a class is read twice, block by block: once for the parts in each bl
 write the ids. Between the two, parts that touch across blocks are joined; see `cristae.components`. What the first
 reading finds is kept on disk until the ids are written, so that a killed run goes on with the block it was at::
 
-    runs/objects-<id>/.<class>.parts/<block>.npz      <class>.ome.zarr      objects.parquet  objects.csv
+    runs/objects-<id>/.<class>.parts.<shape>/<block>.npz      <class>.ome.zarr      objects.parquet  objects.csv
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         write_table(pd.concat(tables, ignore_index=True), run.path / "objects")
         counts = {name: len(table) for name, table in zip(names, tables, strict=True)}
         run.update(classes=list(names), predict_run=predicted.path.name, n_objects=counts, n_dropped=dropped)
-        for folder in run.path.glob(".*.parts"):
+        for folder in run.path.glob(".*.parts.*"):
             shutil.rmtree(folder)
     return run
 
@@ -128,7 +128,7 @@ def _chosen(masks: Sequence[str], wanted: Sequence[str], project: Project) -> tu
 
 def _label(mask: Volume, name: str, run: Run, settings: ObjectsSettings, options: Options) -> Objects:
     """Write the ids of one class; return its objects."""
-    folder = run.path / f".{name}.parts"
+    folder = run.path / f".{name}.parts.{'x'.join(map(str, BLOCK))}"
     folder.mkdir(exist_ok=True)
     todo = list(blocks(mask.grid.box, BLOCK))
     _read_parts(mask, name, folder, todo, settings, options)
@@ -248,7 +248,7 @@ def _show_again(project: Project, run: Run) -> None:
 
 
 def _clear(run: Run) -> None:
-    for path in (*run.path.glob("*.ome.zarr"), *run.path.glob(".*.parts")):
+    for path in (*run.path.glob("*.ome.zarr"), *run.path.glob(".*.parts.*")):
         shutil.rmtree(path)
     for path in run.path.glob("*.blocks"):
         path.unlink()
