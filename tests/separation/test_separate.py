@@ -440,9 +440,11 @@ def test_new_ids_that_do_not_fit_are_refused():
 
 def test_a_cell_that_the_boundary_covers_keeps_its_id():
     truth = np.zeros((30, 40), np.int32)
-    truth[5:25, 2:18], truth[10:13, 25:28] = 1, 2
-    inside, boundary = truth > 0, truth != 1
+    truth[5:25, 2:18], truth[10, 25:28] = 1, 2
+    inside, boundary = truth > 0, truth == 2
     found = combine(truth, inside, boundary, "none", SeparationSettings(smallest_body_px=0, edge_distance_px=0))
     assert np.array_equal(found, truth)
-    nobody = combine(truth * (truth == 1), inside, boundary, "none", SeparationSettings(smallest_body_px=0))
+    nobody = combine(
+        truth * (truth == 1), inside, boundary, "none", SeparationSettings(smallest_body_px=0, edge_distance_px=0)
+    )
     assert set(np.unique(nobody)) == {-1, 0, 1}
