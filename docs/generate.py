@@ -196,6 +196,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
+    if value == "":
+        return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

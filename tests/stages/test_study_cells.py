@@ -16,7 +16,9 @@ from cristae.annotations import IGNORE_ID
 from cristae.cli import main
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
-from cristae.io.ome_zarr import create_volume, write_facts
+from cristae.io.ome_zarr import create_volume, open_volume, write_facts
+from cristae.metrics.instance import contingency
+from cristae.metrics.matching import dice_by_id, summarise_dice
 from cristae.project import Project
 from cristae.report.build import build_report
 from cristae.separation.separate import METHODS
@@ -65,7 +67,7 @@ def predict(project: Project, truth: np.ndarray, maps: tuple[str, ...]) -> None:
     settings = CellsSettings()  # any will do
     trained = project.run("train", settings, {})
     with project.record(trained, settings, {}):
-        trained.update(labelled_slices={"cell": [0, 1]})
+        trained.update(labelled_slices={"cell_interior": [0, 1], "cell_boundary": [0, 1]})
     run = project.run("predict", settings, {})
     edge = np.zeros(SHAPE, np.bool_)
     for axis in (1, 2):
@@ -128,6 +130,18 @@ def test_numbers_are_those_of_the_cells(studied) -> None:
         assert row["dice_sd"] == pytest.approx(expected.std(ddof=1))
         assert (row["worst"], row["worst_id"]) == (pytest.approx(expected.min()), 9)
     assert table.loc[(4, "paths"), "dice"] > table.loc[(4, COPY_NEAREST), "dice"]
+
+
+def test_scores_are_those_of_what_cells_would_give(studied) -> None:
+    project, run, _ = studied
+    truth, shown = _truth(), [0, 4, 8, 12]
+    project.annotations.write_slices("cell", [(z, truth[z]) for z in shown])
+    scored = [z for z in range(SHAPE[0]) if z not in shown]
+    for method in FEW:
+        found = open_volume(cristae.cells(project, method=method).path / "cell.ome.zarr").read()
+        expected = summarise_dice(dice_by_id(contingency(found[scored], truth[scored])))
+        row = scores(run).set_index(["gap_slices", "method"]).loc[(4, method)]
+        assert (row["dice"], row["dice_sd"]) == (pytest.approx(expected.mean), pytest.approx(expected.sd))
 
 
 def test_what_is_written_is_read_by_people(studied) -> None:

@@ -198,9 +198,10 @@ def _learnt_from(project: Project, predicted: Run | None, name: str) -> tuple[in
     """Return the slices that the network of a prediction was trained on; None if that is not known."""
     folder = predicted.manifest.get("train_run") if predicted else None
     noted = [run.manifest.get("labelled_slices") for run in project.runs("train") if run.path.name == folder]
-    if not noted or not isinstance(noted[0], Mapping) or name not in noted[0]:
+    if not noted or not isinstance(noted[0], Mapping):
         return None
-    return tuple(sorted(int(z) for z in noted[0][name]))
+    maps = [noted[0][key] for key in (f"{name}_interior", f"{name}_boundary") if key in noted[0]]
+    return tuple(sorted({int(z) for slices in maps for z in slices})) if maps else None
 
 
 def _notes(left_out: LeftOut, plans: Sequence[Plan]) -> list[str]:
