@@ -13,8 +13,8 @@ from cristae.stages.status import is_stale
 from cristae.stages.table2 import Row, gap_titles, table_rows
 
 _CAPTION = (
-    "Marks are means over cells, lines reach one standard deviation to either side, cut off at 0 and 1. Warm colours "
-    "use optical flow, cool ones do not. Mind where the axis begins."
+    "Marks are means over cells, lines reach one standard deviation to either side, cut off at 0 and 1. Orange, pink, "
+    "red and brown marks use optical flow. Mind where the axis begins."
 )
 
 

@@ -23,7 +23,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "cristae",
 }
-# Colours of Okabe and Ito (2008). Warm ones use flow, cool ones do not; ours are black and blue, what is copied grey.
+# Colours of Okabe and Ito (2008), and a brown: orange, pink, red and brown use flow, the others do not.
 _LOOKS: dict[str, dict[str, Any]] = {
     "mask": {"color": "#56B4E9", "marker": "o"},
     "mask+boundary": {"color": "#009E73", "marker": "s"},
