@@ -25,6 +25,7 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
 from cristae.stages.predict import PredictSettings
+from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.train import PRESETS, TrainSettings
 
 DOCS = Path(__file__).resolve().parent
@@ -36,6 +37,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
+    ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (
@@ -194,6 +196,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
+    if value == "":
+        return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

@@ -54,7 +54,8 @@ def status(project: Project) -> list[StageStatus]:
         words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
         found.append(StageStatus("import truth", "done", "; ".join(words)))
     cells = any(annotations.has_instances(name) for name in annotations.classes)
-    stages = ("train", "predict", *(("cells", "track") if cells else ()), "evaluate", "crossvalidate")
+    studies = ("study_cells",) if project.runs("study_cells") else ()
+    stages = ("train", "predict", *(("cells", "track") if cells else ()), "evaluate", "crossvalidate", *studies)
     return found + [_stage(project, stage) for stage in stages]
 
 
@@ -88,7 +89,13 @@ def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
     if changed_inputs(project, run):
         return True
-    rests_on = {"predict": "train", "cells": "predict", "track": "cells", "evaluate": "predict"}.get(run.stage)
+    rests_on = {
+        "predict": "train",
+        "cells": "predict",
+        "track": "cells",
+        "evaluate": "predict",
+        "study_cells": "predict",
+    }.get(run.stage)
     before = project.latest(rests_on) if rests_on else None
     return before is not None and is_stale(project, before)
 
