@@ -31,7 +31,8 @@ from cristae.features.definitions import Definition
 
 Aggregation = Literal["counts", "probabilities", "features"]
 
-# Of every pair of opposite directions the one that points to the next slice, row or voxel; (dz, dy, dx).
+# Of every pair of opposite directions the one that points to the next slice, row or voxel, (dz, dy, dx), in the order
+# in which `_count` takes them.
 DIRECTIONS = np.array(
     [(dz, dy, dx) for dz in (0, 1) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dz, dy, dx) > (0, 0, 0)], np.int64
 )
@@ -204,9 +205,7 @@ def add_pairs(
     if labels.shape != levels.shape or labels.ndim != 3:
         raise ValueError(f"expected labels and levels of one shape (z, y, x), got {labels.shape} and {levels.shape}")
     n_levels, distances, per_direction = pairing.n_levels, pairing.distances, pairing.per_direction
-    pairs = np.zeros((n_objects, len(distances), 13 if per_direction else 1, n_levels, n_levels), np.int64)
-    steps = np.concatenate([DIRECTIONS * d for d in distances])
-    places = np.arange(len(steps)) if per_direction else np.repeat(np.arange(len(distances)), 13)
+    pairs = np.zeros((len(distances), n_objects, 13 if per_direction else 1, n_levels, n_levels), np.int64)
     margin, bits = max(distances), max(1, (n_levels - 1).bit_length())
     start, stop = np.array([piece.indices(n)[:2] for piece, n in zip(inner, labels.shape, strict=True)]).T
     keys = np.empty(
@@ -221,8 +220,9 @@ def add_pairs(
                 f"expected ids up to {n_objects} and, inside objects, levels from 1 to {n_levels}; "
                 "count objects and levels over the whole volume"
             )
-        _count(part, margin, steps, places, bits, pairs.reshape(n_objects, -1, n_levels, n_levels))
-    return Cooccurrence(pairs, distances)
+        for k, distance in enumerate(distances):
+            _count(part, margin, distance, bits, pairs[k])
+    return Cooccurrence(pairs.swapaxes(0, 1), distances)
 
 
 def cooccurrence_table(
@@ -273,18 +273,13 @@ def cooccurrence_table(
 
 def _values(pairs: np.ndarray, aggregation: str) -> np.ndarray:
     """Return the features of one object from its pairs (n_directions, n_levels, n_levels)."""
-    both = pairs + pairs.transpose(0, 2, 1)
-    if aggregation == "counts":
-        both = both.sum(axis=0, keepdims=True)
-    n_pairs = both.sum(axis=(1, 2))
-    found = n_pairs > 0
-    if not found.any():
+    matrices = _normalised(pairs.sum(axis=0, keepdims=True) if aggregation == "counts" else pairs)
+    if not len(matrices):
         return np.full(len(_NAMES), np.nan)
-    parts = both[found] / n_pairs[found, None, None]
     if aggregation == "probabilities":
-        parts = parts.mean(axis=0, keepdims=True)
-    values = np.empty((len(parts), len(_NAMES)))
-    _features(parts, values)
+        matrices = matrices.mean(axis=0, keepdims=True)
+    values = np.empty((len(matrices), len(_NAMES)))
+    _features(matrices, values)
     return np.asarray(values.mean(axis=0))
 
 
@@ -301,38 +296,36 @@ def _fill_keys(
 
     One key for id and level: if two keys differ by less than 2^bits from that of the id alone, ids are equal.
     """
-    wrong = 0
     n_objects, n_levels = largest
+    first, end = max(0, start[2]), min(labels.shape[2], start[2] + keys.shape[2])
+    wrong = 0
     for z in range(max(0, start[0]), min(labels.shape[0], start[0] + keys.shape[0])):
         for y in range(max(0, start[1]), min(labels.shape[1], start[1] + keys.shape[1])):
-            row, row_levels, row_keys = labels[z, y], levels[z, y], keys[z - start[0], y - start[1]]
-            for x in range(max(0, start[2]), min(labels.shape[2], start[2] + keys.shape[2])):
+            row, row_levels = labels[z, y, first:end], levels[z, y, first:end]
+            row_keys = keys[z - start[0], y - start[1], first - start[2] :]
+            for x in range(len(row)):
                 i, level = np.int64(row[x]), np.int64(row_levels[x])
-                if i == 0:
-                    continue
-                if 0 < i <= n_objects and 0 < level <= n_levels:
-                    row_keys[x - start[2]] = (i << bits) + level - 1
-                else:
-                    wrong += 1
+                row_keys[x] = (i << bits) + level - 1 if i != 0 else 0
+                wrong += (i != 0) & ((i < 0) | (i > n_objects) | (level < 1) | (level > n_levels))
     return wrong
 
 
 @njit(cache=True, nogil=True)
-def _count(keys: np.ndarray, margin: int, steps: np.ndarray, places: np.ndarray, bits: int, pairs: np.ndarray) -> None:
-    """Add the pairs of all `steps` to ``pairs[object, place of the step]``; first voxels lie inside the margin.
+def _count(keys: np.ndarray, margin: int, distance: int, bits: int, pairs: np.ndarray) -> None:
+    """Add the pairs at one distance to ``pairs[object, direction]``; first voxels lie inside the margin.
 
-    No step goes up, so there is no margin above the first slice.
-
-    All steps of a voxel are counted one after the other: counting along a whole row in one direction, then in the next,
-    was four times slower. Unsigned places save the test for negative ones.
+    No direction goes up, so there is no margin above the first slice. All 13 of a voxel are counted one after the
+    other, for whole rows in one direction, then in the next, take four times longer. Unsigned places save the test for
+    negative ones.
     """
     flat, counts = keys.reshape(-1), pairs.reshape(-1)
     n_levels = np.uint64(pairs.shape[2])
     matrix = n_levels * n_levels
     per_object = matrix * np.uint64(pairs.shape[1])
+    next_direction = matrix if pairs.shape[1] > 1 else np.uint64(0)
     width, shift, one = np.uint64(1) << np.uint64(bits), np.uint64(bits), np.uint64(1)
-    jumps = (steps[:, 0] * keys.shape[1] + steps[:, 1]) * keys.shape[2] + steps[:, 2]
-    first = places.astype(np.uint64) * matrix
+    along_y, along_z = distance * keys.shape[2], distance * keys.shape[1] * keys.shape[2]
+    rows = (along_y, along_z - along_y, along_z, along_z + along_y)
     for z in range(keys.shape[0] - margin):
         for y in range(margin, keys.shape[1] - margin):
             row = (z * keys.shape[1] + y) * keys.shape[2]
@@ -343,10 +336,32 @@ def _count(keys: np.ndarray, margin: int, steps: np.ndarray, places: np.ndarray,
                 i = key >> shift
                 lowest = i << shift
                 line = (i - one) * per_object + (key - lowest) * n_levels
-                for k in range(len(jumps)):
-                    level = np.uint64(flat[np.uint64(v + jumps[k])]) - lowest
-                    if level < width:
-                        counts[line + first[k] + level] += 1
+                level = np.uint64(flat[np.uint64(v + distance)]) - lowest
+                if level < width:
+                    counts[line + level] += 1
+                for other in rows:
+                    for k in range(-1, 2):
+                        line += next_direction
+                        level = np.uint64(flat[np.uint64(v + other + k * distance)]) - lowest
+                        if level < width:
+                            counts[line + level] += 1
+
+
+@njit(cache=True, nogil=True)
+def _normalised(pairs: np.ndarray) -> np.ndarray:
+    """Return the matrices that have pairs, made symmetric and divided by their sum."""
+    n_levels = pairs.shape[1]
+    matrices = np.empty(pairs.shape, np.float64)
+    n = 0
+    for k in range(len(pairs)):
+        both_ends = 2 * pairs[k].sum()
+        if both_ends == 0:
+            continue
+        for i in range(n_levels):
+            for j in range(n_levels):
+                matrices[n, i, j] = (pairs[k, i, j] + pairs[k, j, i]) / both_ends
+        n += 1
+    return matrices[:n]
 
 
 @njit(cache=True, nogil=True)

@@ -204,14 +204,11 @@ def _fill_keys(labels: np.ndarray, levels: np.ndarray, n_objects: int, bits: int
     """Write id · 2^bits + level of a slice, 0 outside objects, inside the margin; return how many are wrong."""
     wrong = 0
     for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            i, level = np.int64(labels[y, x]), np.int64(levels[y, x])
-            if i == 0:
-                keys[y + 1, x + 1] = 0
-            elif 0 < i <= n_objects and level > 0:
-                keys[y + 1, x + 1] = (i << bits) + level
-            else:
-                wrong += 1
+        row, row_levels, row_keys = labels[y], levels[y], keys[y + 1, 1:-1]
+        for x in range(len(row)):
+            i, level = np.int64(row[x]), np.int64(row_levels[x])
+            row_keys[x] = (i << bits) + level if i != 0 else 0
+            wrong += (i != 0) & ((i < 0) | (i > n_objects) | (level < 1))
     return wrong
 
 
