@@ -193,6 +193,8 @@ def test_one_grey_value_one_voxel_and_no_voxel(aggregation):
         "glcm_energy": 1, "glcm_entropy": 0, "glcm_dissimilarity": 0, "glcm_average": 3,
     }  # fmt: skip
     assert table.iloc[1:].isna().all(axis=None)
+    nothing = add_pairs(labels * 0, 0, WHOLE, levels, Pairing(6, per_direction=True))
+    assert cooccurrence_table(nothing, aggregation).shape == (0, 8)
 
 
 def test_directions_without_a_pair_are_left_out():

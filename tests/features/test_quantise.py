@@ -49,6 +49,12 @@ def test_whole_grey_values_fall_into_exact_bins(values, n_bins):
     assert levels.ravel().tolist() == exact
 
 
+def test_rounding_makes_no_bin_beyond_the_last():
+    image = np.array([[[-(2.0**53), 0.5, 1.0]]])
+    levels = quantise(np.ones(image.shape, np.int32), image, [-(2.0**53)], [1.0], Quantisation(n_bins=4))
+    assert levels.tolist() == [[[1, 4, 4]]]
+
+
 @given(LABELS, hnp.arrays(np.uint8, SHAPE), st.sampled_from([0.5, 3, 25]))
 def test_bins_by_width_start_at_the_minimum(labels, image, width):
     low, high = ranges(labels, image)
