@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from cristae.features.distances import Reach, add_membrane_distances, pair_distances
 
@@ -82,7 +83,7 @@ def membranes(labels, cells, cell_of, voxel_size):
 @given(layers(), SIZES, st.floats(0.5, 6), st.lists(st.sampled_from([0, 1, 2, 5]), min_size=5, max_size=5))
 def test_membranes_are_the_nearest_voxels_of_no_or_another_cell(pair, voxel_size, far, cell_of):
     labels, cells = pair
-    cells = np.array([1, 1, 2, 0, 0, 5])[cells]  # mostly cell 1, so that there is room for distances
+    cells = np.array([1, 1, 2, 0, 0, 5], np.int32)[cells]  # mostly cell 1, so that there is room for distances
     reach = Reach(voxel_size, far * max(voxel_size))
     found = add_membrane_distances(labels, 5, WHOLE, cells, np.array(cell_of), reach)
     expected = membranes(labels, cells, cell_of, voxel_size)
@@ -94,7 +95,7 @@ def test_membranes_are_the_nearest_voxels_of_no_or_another_cell(pair, voxel_size
 @given(layers(), SIZES, st.floats(0.5, 4), st.tuples(*[st.integers(1, 5)] * 3))
 def test_membranes_block_by_block_equal_the_whole(pair, voxel_size, far, block):
     labels, cells = pair
-    cells = np.array([1, 0, 2, 0, 0, 1])[cells]
+    cells = np.array([1, 0, 2, 0, 0, 1], np.int32)[cells]
     cell_of = np.array([1, 1, 0, 0, 2])
     reach = Reach(voxel_size, far * min(voxel_size))
     parts = [
@@ -126,6 +127,23 @@ def test_balls_are_as_far_apart_as_they_are(voxel_size):
     to_membrane = add_membrane_distances(second, 2, WHOLE, cells, np.array([1, 1]), Reach(voxel_size, 500))
     assert to_membrane == pytest.approx([350, 0], abs=0.01)  # the second lies in the other cell
     assert np.isinf(add_membrane_distances(second, 2, WHOLE, cells, np.array([1, 0]), Reach(voxel_size, 300))).all()
+
+
+@pytest.mark.parametrize("voxel_size", [(1.0, 1.0, 1.0), (3.0, 1.0, 0.7)])
+def test_large_objects_around_one_another_agree_with_the_distance_transform(voxel_size):
+    z, y, x = np.indices((24, 40, 40))
+    from_centre = np.sqrt((2 * (z - 12)) ** 2 + (y - 20) ** 2 + (x - 20) ** 2)
+    first, second = np.zeros(z.shape, np.int32), np.zeros(z.shape, np.int32)
+    first[from_centre > 18] = 1  # a hollow object: all boxes meet, most points are far
+    second[(z - 11) ** 2 + (y - 22) ** 2 + (x - 24) ** 2 < 30] = 1
+    second[(z - 13) ** 2 + (y - 15) ** 2 + (x - 14) ** 2 < 12] = 2
+    found = as_dict(pair_distances(first, second, WHOLE, Reach(voxel_size, 50)))
+    field = ndimage.distance_transform_edt(first == 0, sampling=voxel_size)
+    assert found == pytest.approx({(1, i): field[second == i].min() for i in (1, 2)})
+    swapped = pair_distances(second, first, WHOLE, Reach(voxel_size, 50)).swapped()
+    assert as_dict(swapped) == pytest.approx(found)
+    inside = add_membrane_distances(second, 2, WHOLE, 1 - first, np.array([1, 1]), Reach(voxel_size, 50))
+    assert inside == pytest.approx([found[1, 1], found[1, 2]])
 
 
 def test_touching_overlapping_and_nested_objects():
