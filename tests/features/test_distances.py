@@ -171,6 +171,8 @@ def test_what_does_not_fit_is_refused():
         pair_distances(ones, ones[:1], WHOLE, reach)
     with pytest.raises(ValueError, match="of 1 objects"):
         add_membrane_distances(ones, 1, WHOLE, ones, np.array([1, 2]), reach)
+    with pytest.raises(ValueError, match="ids up to 1"):
+        add_membrane_distances(2 * ones, 1, WHOLE, ones, np.array([1]), reach)
     for wrong in (0, -1, np.nan, np.inf):
         with pytest.raises(ValueError, match="above 0 nm"):
             Reach((1, 1, 1), wrong)

@@ -229,6 +229,9 @@ def test_what_does_not_fit_is_refused():
         add_spectrum(ones, 1, WHOLE, ones / 2, levels, Grains())
     with pytest.raises(ValueError, match="of 1 objects"):
         add_spectrum(ones, 1, WHOLE, ones, np.zeros((2, 2), int), Grains())
+    for wrong in (-ones, 2 * ones):
+        with pytest.raises(ValueError, match="ids from 0 to 1"):
+            add_spectrum(wrong, 1, WHOLE, ones, levels, Grains())
     with pytest.raises(ValueError, match="65,535"):
         add_spectrum(ones, 1, WHOLE, ones, np.array([[0, 2**16]]), Grains())
     for wrong in ([[2, 3]], [[0, 0]]):

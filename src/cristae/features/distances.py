@@ -23,6 +23,7 @@ from numba import njit
 from scipy.spatial import cKDTree
 
 from cristae.features.contacts import check_ids
+from cristae.metrics.instance import contingency
 
 Box = tuple[slice, slice, slice]
 _SLACK = 1 + 1e-9  # so that rounding never decides whether something lies within the largest distance
@@ -92,7 +93,8 @@ def pair_distances(first: np.ndarray, second: np.ndarray | None, inner: Box, rea
         Integer ids ``(z, y, x)`` from 0 (background) to 2³¹ − 1, with a halo of ``reach.halo`` voxels, less only where
         the volume ends.
     second
-        Ids of other objects in the same place; None for distances of neighbours within `first`.
+        Ids of other objects in the same place; None for distances of neighbours within `first`. The order of ids must
+        then be the same in all blocks, as it is if each numbers the ids that it holds in rising order.
     inner
         The part of the block that one voxel of each pair lies in: that of `first`, or of the smaller id.
     reach
@@ -114,8 +116,9 @@ def pair_distances(first: np.ndarray, second: np.ndarray | None, inner: Box, rea
     ours, theirs = _Surfaces(first, inner), _Surfaces(other, whole)
     near = []
     if second is not None:
-        pairs = _overlapping(first[inner].astype(np.int64), second[inner].astype(np.int64))
-        near += [(a, b, 0.0) for a, b in pairs.tolist()]
+        shared = contingency(first[inner], second[inner])
+        pairs = zip(shared.segmentation.tolist(), shared.truth.tolist(), strict=True)
+        near += [(a, b, 0.0) for a, b in pairs if a and b]
     overlapping = {(a, b) for a, b, _ in near}
     for i, a in enumerate(ours.ids.tolist()):
         for j in np.flatnonzero(_apart(ours.boxes[i], theirs.boxes, reach) <= reach.max_distance_nm * _SLACK).tolist():
@@ -165,11 +168,14 @@ def add_membrane_distances(
     check_ids(labels, cells)
     if cell_of.shape != (n_objects,):
         raise ValueError(f"expected the cells of {n_objects} objects, got an array of shape {cell_of.shape}")
+    if int(labels.max(initial=0)) > n_objects:
+        raise ValueError(f"expected ids up to {n_objects}, found {labels.max()}; number the objects of a block first")
     distance = np.full(n_objects, np.inf)
     own = np.concatenate([[0], cell_of])
-    pairs = _overlapping(labels[inner].astype(np.int64), cells[inner].astype(np.int64) + 1)
-    out = pairs[(own[pairs[:, 0]] != 0) & (own[pairs[:, 0]] != pairs[:, 1] - 1), 0]
-    distance[out - 1] = 0.0
+    shared = contingency(labels[inner], cells[inner])
+    home = own[shared.segmentation]
+    out = (home != 0) & (home != shared.truth)
+    distance[shared.segmentation[out] - 1] = 0.0
     surfaces = _Surfaces(labels, inner)
     mine = own[surfaces.ids]
     todo = (mine != 0) & (distance[surfaces.ids - 1] > 0)
@@ -242,15 +248,6 @@ def _apart(box: np.ndarray, boxes: np.ndarray, reach: Reach) -> np.ndarray:
 def _length(steps: np.ndarray, voxel_size: tuple[float, float, float]) -> np.ndarray:
     """Return the length (nm) of steps in voxels; from whole numbers, so that it does not depend on the block."""
     return np.sqrt(((steps * np.array(voxel_size)) ** 2).sum(axis=-1))
-
-
-def _overlapping(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the pairs ``(n, 2)`` of ids above 0 that share a voxel."""
-    base = int(second.max(initial=0)) + 1
-    pairs = (first * base + second)[(first != 0) & (second != 0)]
-    # Equal neighbours go first: what is left to sort is a hundred times less.
-    pairs = np.unique(pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])[: pairs.size]])
-    return np.stack([pairs // base, pairs % base], axis=1)
 
 
 def _smallest(a: np.ndarray, b: np.ndarray, distance: np.ndarray) -> Distances:

@@ -115,7 +115,7 @@ def add_spectrum(
     Raises
     ------
     ValueError
-        If shapes differ, values are not integers, a value of an object lies outside its levels, or levels are more
+        If shapes differ, values are not integers, an id is out of range, a value of an object lies outside its levels, or levels are more
         than 65,535 apart.
     """
     _check(labels, n_objects, values, levels)
@@ -235,6 +235,8 @@ def _check(labels: np.ndarray, n_objects: int, values: np.ndarray, levels: np.nd
         raise ValueError(f"expected labels and values of one shape (z, y, x); got {labels.shape} and {values.shape}")
     if values.dtype.kind not in "iu" or labels.dtype.kind not in "iu":
         raise ValueError(f"expected integer labels and grey values; got {labels.dtype} and {values.dtype}")
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= n_objects:
+        raise ValueError(f"expected ids from 0 to {n_objects}, found {labels.min()} to {labels.max()}")
     if levels.shape != (n_objects, 2):
         raise ValueError(f"expected floor and ceiling of {n_objects} objects, got an array of shape {levels.shape}")
     if n_objects and not 0 <= int((levels[:, 1] - levels[:, 0]).max()) < 2**16:
