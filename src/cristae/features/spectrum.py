@@ -115,8 +115,8 @@ def add_spectrum(
     Raises
     ------
     ValueError
-        If shapes differ, values are not integers, an id is out of range, a value of an object lies outside its levels, or levels are more
-        than 65,535 apart.
+        If shapes differ, values are not integers, an id is out of range, a value of an object lies outside its
+        levels, or levels are more than 65,535 apart.
     """
     _check(labels, n_objects, values, levels)
     sums = SpectrumSums(*(np.zeros((n_objects, grains.radius + 1), np.int64) for _ in range(2)))
