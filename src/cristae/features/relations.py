@@ -22,6 +22,8 @@ _FACES = "by faces of voxels, about 1.5 times a smooth surface, less where it li
 _CENTRES = "between centres of voxels; empty beyond the largest distance measured"
 
 DEFINITIONS: Mapping[str, Definition] = {
+    "a_id": Definition("", "one object of the pair; within one class the smaller id"),
+    "b_id": Definition("", "the other object of the pair"),
     "relation": Definition("", "overlap (they share voxels), contact (they share faces), or near"),
     "contact_um2": Definition("µm²", f"area at which one ends and the other begins, {_FACES}", "Σ faces · their area"),
     "flush_um2": Definition("µm²", f"area at which both end on the same side, {_FACES}", "Σ faces · their area"),
@@ -55,7 +57,7 @@ def tabulate_relations(
     Returns
     -------
     pd.DataFrame
-        ``a_id``, ``b_id`` (int64) and ``relation`` to ``min_dist_nm`` of `DEFINITIONS`, sorted by the ids.
+        ``a_id`` to ``min_dist_nm`` of `DEFINITIONS`, sorted by the ids (int64).
         ``min_dist_nm`` is NaN for neighbours that touch over a face longer than the largest distance.
     """
     meeting = pd.DataFrame(
