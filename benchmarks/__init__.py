@@ -13,6 +13,9 @@ ROWS = (
     "cells_flyem25",
     "cells_gala10",
     "cells_ohsu",
+    "cells_phantom",
+    "cells_speed",
     "track_ohsu",
+    "track_speed",
 )
 """Names of all rows, in the order of the table."""

@@ -28,6 +28,7 @@ from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
+from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.track import TrackSettings
 from cristae.stages.train import PRESETS, TrainSettings
 
@@ -44,6 +45,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("objects", ObjectsSettings, "Used by `cristae objects` and `cristae run`."),
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
+    ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (
@@ -202,6 +204,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
+    if value == "":
+        return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

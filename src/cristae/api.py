@@ -41,6 +41,8 @@ from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
+from cristae.stages.study_cells import study_cells as _study_cells
+from cristae.stages.study_cells import study_cells_settings
 from cristae.stages.track import track as _track
 from cristae.stages.track import track_settings
 from cristae.stages.train import train as _train
@@ -114,6 +116,18 @@ def find_parents(project: Folder, *, options: Options | None = None, **settings:
     """Find the cell of every organelle (``cristae anatomy``); settings are those of `AnatomySettings`."""
     opened = open_project(project)
     return _anatomy(opened, anatomy_settings(opened, settings), options)
+
+
+def study_cells(
+    project: Folder, *, options: Options | None = None, cells: Mapping[str, Any] | None = None, **settings: Any
+) -> Run:
+    """Compare all methods of separating cells on a truth; settings are those of `StudyCellsSettings`.
+
+    Settings of the separation are those of `cells` in the project file, with the changes in `cells`.
+    """
+    opened = open_project(project)
+    how = cells_settings(opened, cells or {})
+    return _study_cells(opened, study_cells_settings(opened, settings), options, how)
 
 
 def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -166,6 +166,23 @@ def track(stage: Stage, project: Path) -> None:
     stage.show(facts, f"tracked {facts['name']}: {words}: {run.path}")
 
 
+@cli.group()
+def study() -> None:
+    """Compare methods on a volume with truth."""
+
+
+@study.command("cells")
+@project_argument
+@stage_options
+def study_cells(stage: Stage, project: Path) -> None:
+    """Show some slices of the truth to every method, and score the cells it finds on the others."""
+    from cristae import api  # noqa: PLC0415
+
+    given = stage.grouped("study_cells", "cells")
+    run = api.study_cells(project, options=stage.options, cells=given.get("cells"), **given.get("study_cells", {}))
+    stage.show(run.manifest, f"{(run.path / 'table2.md').read_text()}\n{run.path}")
+
+
 @cli.command()
 @project_argument
 @stage_options

@@ -29,6 +29,7 @@ from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour
+from cristae.report.study import study_section
 from cristae.stages.options import Options
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -121,6 +122,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
             "name": project.name,
             "volume": _volume_facts(found),
             "scores": [(one, _score_figures(one, found.classes, writer)) for one in found.score_sets],
+            "study": study_section(project, writer.figure),
             "learning": _learning_figure(found, writer),
             "overlays": _overlay_sections(found, writer, options),
             "labels": _label_section(found, writer),

@@ -101,8 +101,9 @@ def agglomerate(touching: Contacts, ids: np.ndarray, threshold: float) -> np.nda
             continue
         if clusters.ids[a] and clusters.ids[b]:
             continue
-        kept = clusters.join(a, b)
-        for other, (total, n) in clusters.around[kept].items():
+        kept, changed = clusters.join(a, b)
+        for other in changed:  # all others are on the heap as they are: pushing them too is quadratic for a large cell
+            total, n = clusters.around[kept][other]
             heapq.heappush(heap, (total / n, min(kept, other), max(kept, other)))
     return clusters.stand_ins()
 
@@ -128,17 +129,19 @@ class _Clusters:
         """Return every contact of two clusters once."""
         return [((a, b), *edge) for a, around in enumerate(self.around) for b, edge in around.items() if a < b]
 
-    def join(self, a: int, b: int) -> int:
-        """Make one cluster of two; return by which basin it is known."""
+    def join(self, a: int, b: int) -> tuple[int, list[int]]:
+        """Make one cluster of two; return by which basin it is known, and with which others its contact changed."""
         kept, gone = (a, b) if len(self.around[a]) >= len(self.around[b]) else (b, a)
         self.parent[gone] = kept
         self.ids[kept] = self.ids[kept] or self.ids[gone]
+        changed = []
         for other, (total, n) in self.around[gone].items():
             del self.around[other][gone]
             if other != kept:
                 self._add(kept, other, total, n)
+                changed.append(other)
         self.around[gone] = {}
-        return kept
+        return kept, changed
 
     def stand_ins(self) -> np.ndarray:
         """Return by which basin the cluster of each one is known."""

@@ -18,6 +18,8 @@ from cristae.separation.watershed import flood
 
 _OVERLAP = 0.6
 """Share of the pixels of a basin in labelled slices that must be of one cell for it to be of that cell."""
+_FLOOR = 8
+"""Boundary × 255 up to which all is alike: ripples of a map inside a large cell would be basins by the thousand."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def join_basins(
 
 def _basins(boundary: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Return the basins of the map, numbered from 1 in the order of their first voxel."""
-    minima: np.ndarray = local_minima(np.where(allowed, boundary, np.uint8(255)), connectivity=1)  # type: ignore[no-untyped-call]
+    minima: np.ndarray = local_minima(np.where(allowed, np.maximum(boundary, _FLOOR), 255), connectivity=1)  # type: ignore[no-untyped-call]
     minima &= allowed
     seeds = cc3d.connected_components(minima, connectivity=6).astype(np.int32)
     return flood(boundary, seeds, allowed)

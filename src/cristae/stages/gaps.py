@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
-from cristae.annotations import IGNORE_ID
+from cristae.annotations import IGNORE_ID, Annotations
 from cristae.project import Project
 from cristae.separation.gap import Gap
 from cristae.separation.paths import reduced
@@ -30,6 +31,8 @@ class GapSources:
         Predicted maps of it (uint8), as far as there are.
     labelled
         z of the labelled slices to start from, ascending.
+    from_truth
+        Whether labels are those of the truth, as when methods are compared on slices of it that are left out.
     """
 
     project: Project
@@ -37,6 +40,12 @@ class GapSources:
     interior: Volume | None
     boundary: Volume | None
     labelled: tuple[int, ...]
+    from_truth: bool = False
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """Where the labels are."""
+        return self.project.truth if self.from_truth else self.project.annotations
 
     def can(self, method: str) -> bool:
         """Say whether there are the maps that a method needs."""
@@ -67,7 +76,7 @@ class GapSources:
         def planes(volume: Volume | None) -> Planes | None:
             return Planes(volume, first, last + 1, lambda plane, z: reduced(plane, factor)) if volume else None
 
-        complete = self.project.annotations.complete_slices(self.name)
+        complete = self.annotations.complete_slices(self.name)
         return Gap(
             image=Planes(self.project.image, first, last + 1, even),
             interior=planes(self.interior),
@@ -80,15 +89,16 @@ class GapSources:
 
     def labels(self, z: int, factor: int = 1) -> np.ndarray:
         """Return the ids of a labelled slice, int64 ``(y, x)``; 0 where there is no cell, or nobody looked."""
-        ids = self._ids(z, factor)
+        ids = self.ids(z, factor)
         return np.where(ids == IGNORE_ID, 0, ids).astype(np.int64)
 
     def seen(self, z: int, factor: int = 1) -> np.ndarray:
         """Return where somebody looked on a labelled slice, bool ``(y, x)``."""
-        return self._ids(z, factor) != IGNORE_ID
+        return self.ids(z, factor) != IGNORE_ID
 
-    def _ids(self, z: int, factor: int) -> np.ndarray:
-        ids = self.project.annotations.read_ids(self.name, z)
+    def ids(self, z: int, factor: int = 1) -> np.ndarray:
+        """Return a labelled slice as it is stored, uint32 ``(y, x)``: ids, 0 and `IGNORE_ID`."""
+        ids = self.annotations.read_ids(self.name, z)
         if factor == 1:
             return ids
         padded = np.pad(ids, [(0, -n % factor) for n in ids.shape], mode="edge")

@@ -16,6 +16,7 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "objects": ("predict",),
     "anatomy": ("objects", "track"),
     "evaluate": ("predict",),
+    "study_cells": ("predict",),
 }
 """The stages whose newest runs a stage takes."""
 
@@ -66,7 +67,8 @@ def status(project: Project) -> list[StageStatus]:
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
-    stages = ("train", "predict", *further, "evaluate", "crossvalidate")
+    studies = ("study_cells",) if project.runs("study_cells") else ()
+    stages = ("train", "predict", *further, "evaluate", "crossvalidate", *studies)
     return found + [_stage(project, stage) for stage in stages]
 
 
