@@ -118,23 +118,28 @@ class CellScores:
     slices: pd.DataFrame
 
 
-def find_cells(project: Project, notify: Callable[[str], None] = lambda words: None) -> FoundCells | None:
-    """Return the cells of a project that can be scored, tracked ones if they are; None without cells or truth."""
+def last_cells(project: Project) -> tuple[Run, Run | None] | None:
+    """Return the separation of cells that finished last, and the tracking of just these cells if there is one."""
     separated, tracked = project.latest("cells"), project.latest("track")
     if separated is None:
         return None
+    made = f"{separated.id} of {separated.manifest['ended']}"
+    fits = tracked is not None and tracked.manifest["inputs"].get("cells") == made
+    return separated, tracked if fits else None
+
+
+def find_cells(project: Project, notify: Callable[[str], None] = lambda words: None) -> FoundCells | None:
+    """Return the cells of a project that can be scored, tracked ones if they are; None without cells or truth."""
+    found = last_cells(project)
+    if found is None:
+        return None
+    separated, tracked = found
     name = str(separated.manifest["name"])
     if not (project.truth.has_instances(name) and project.truth.labelled_slices(name)):
         return None
-    run = separated
-    if (
-        tracked is not None
-        and tracked.manifest["inputs"]["cells"] == f"{separated.id} of {separated.manifest['ended']}"
-    ):
-        run = tracked
-    elif tracked is not None:
+    if tracked is None and project.latest("track"):
         notify("evaluate: cells were separated anew and not tracked since, so that they are scored as separated")
-    return FoundCells(run, name, tuple(int(z) for z in separated.manifest["labelled_slices"]))
+    return FoundCells(tracked or separated, name, tuple(int(z) for z in separated.manifest["labelled_slices"]))
 
 
 def cells_inputs(project: Project, found: FoundCells | None) -> dict[str, str]:
