@@ -215,8 +215,8 @@ def _pictures(
         n_cells = int(np.setdiff1d(ids, 0).size)
         yield writer.slice(
             objects.draw_objects(grey, ids, pixel, colours),
-            f"Slice {z} after: {n_cells} cells, each with one id and colour{words}.",
-            f"Slice {z}, after: {n_cells} cells, {distance} slices from the nearest labelled one{words}.",
+            f"Slice {z} after: {n_cells} objects, each with one id and colour{words}.",
+            f"Slice {z}, after: {n_cells} objects, {distance} slices from the nearest labelled one{words}.",
         )
 
 

@@ -18,7 +18,9 @@ from cristae.report.overlays import FONT, add_scale_bar, grey_picture, picture_s
 from cristae.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, rgb
 
 BASE = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILLION, BLUE)
-_NEAR_PX = 3
+_SIMILAR = ({SKY, BLUE}, {ORANGE, VERMILLION}, {ORANGE, YELLOW}, {PURPLE, VERMILLION})
+"""Colours that are less easy to tell apart when a micrograph shines through them."""
+_NEAR_PX = 10
 """Objects this near to each other in a picture reduced to `_COARSE_PX` are neighbours."""
 _COARSE_PX = 384
 
@@ -54,7 +56,7 @@ def colours_of(planes: Sequence[np.ndarray]) -> dict[int, str]:
     # Large objects have most neighbours, and a wrong colour shows most there.
     for name in sorted(near, key=lambda name: (-sizes.get(name, 0), name)):
         taken = [colours[other] for other in near[name] if other in colours]
-        best = min(BASE, key=lambda colour: (taken.count(colour), used[colour], BASE.index(colour)))
+        best = min(BASE, key=lambda colour: (*_likeness(colour, taken), used[colour], BASE.index(colour)))
         colours[name] = best
         used[best] += 1
     return colours
@@ -90,7 +92,7 @@ def draw_objects(
     palette = np.array([rgb(colours[int(name)]) if name else (0, 0, 0) for name in names], np.float32)
     canvas = np.repeat(grey_picture(image, size)[..., None], 3, axis=2).astype(np.float32)
     inside = (names != 0)[index]
-    canvas[inside] = 0.5 * canvas[inside] + 0.5 * palette[index[inside]]
+    canvas[inside] = 0.42 * canvas[inside] + 0.58 * palette[index[inside]]
     edge = maximum_filter(index, 3) != minimum_filter(index, 3)
     canvas[edge & inside] = palette[index[edge & inside]]
     canvas[edge & _between(index, names)] = 0
@@ -103,10 +105,15 @@ def draw_objects(
     return buffer.getvalue()
 
 
+def _likeness(colour: str, others: Sequence[str]) -> tuple[int, int]:
+    """Return how many of the other colours are the same, and how many are similar."""
+    return others.count(colour), sum({colour, other} in _SIMILAR for other in others)
+
+
 def _neighbours(ids: np.ndarray) -> set[tuple[int, int]]:
     """Return the pairs of ids that come within a few pixels of each other along rows or columns."""
     pairs = []
-    for distance in range(1, _NEAR_PX + 1):
+    for distance in range(1, min(_NEAR_PX, *ids.shape) + 1):
         for one, other in ((ids[distance:], ids[:-distance]), (ids[:, distance:], ids[:, :-distance])):
             differ = (one != other) & (one != 0) & (other != 0)
             pairs.append(np.unique(np.stack([one[differ], other[differ]], axis=1), axis=0))
