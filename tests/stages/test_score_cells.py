@@ -8,12 +8,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import BaseModel
 
 from cristae.annotations import IGNORE_ID
+from cristae.cli import cli
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
@@ -190,6 +192,16 @@ def test_cells_are_scored_without_any_prediction_of_masks(project):
     shown = cells_table(scores["cells"])
     assert f"{scores['cells']['dice_mean']:.4f}" in shown and "island_share" in shown
     assert any("cell (objects)" in words for words in told)
+
+
+def test_the_command_prints_a_table(project):
+    write_cells(project, "cells", found_cells())
+    done = CliRunner().invoke(cli, ["evaluate", str(project.path), "--quiet"])
+    assert done.exit_code == 0
+    scores = scores_of(project.latest("evaluate"))["cells"]
+    assert done.output.strip() == cells_table(scores)
+    as_json = CliRunner().invoke(cli, ["evaluate", str(project.path), "--quiet", "--json"])
+    assert json.loads(as_json.output)["cells"] == scores
 
 
 def test_masks_and_cells_are_scored_side_by_side(project):

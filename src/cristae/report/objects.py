@@ -63,7 +63,7 @@ def colours_of(planes: Sequence[np.ndarray]) -> dict[int, str]:
 
 
 def draw_objects(
-    image: np.ndarray,
+    image: np.ndarray | None,
     ids: np.ndarray,
     pixel_nm: tuple[float, float],
     colours: Mapping[int, str],
@@ -74,7 +74,7 @@ def draw_objects(
     Parameters
     ----------
     image, ids
-        ``(y, x)`` grey values of any type, and integer ids; 0 is background.
+        ``(y, x)`` grey values of any type (None: white all over), and integer ids; 0 is background.
     pixel_nm
         Pixel size along y and x in nm.
     colours
@@ -82,7 +82,7 @@ def draw_objects(
     numbers
         Whether large objects carry their id.
     """
-    width, height = size = picture_size(image.shape, pixel_nm)
+    width, height = size = picture_size(ids.shape, pixel_nm)
     names, place = np.unique(ids, return_inverse=True)
     index = place.reshape(ids.shape).astype(np.int32)
     rows, columns = (
@@ -90,7 +90,8 @@ def draw_objects(
     )
     index = index[np.ix_(rows, columns)]
     palette = np.array([rgb(colours[int(name)]) if name else (0, 0, 0) for name in names], np.float32)
-    canvas = np.repeat(grey_picture(image, size)[..., None], 3, axis=2).astype(np.float32)
+    grey = np.full((height, width), 255, np.uint8) if image is None else grey_picture(image, size)
+    canvas = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     inside = (names != 0)[index]
     canvas[inside] = 0.42 * canvas[inside] + 0.58 * palette[index[inside]]
     edge = maximum_filter(index, 3) != minimum_filter(index, 3)
@@ -99,7 +100,7 @@ def draw_objects(
     picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
     if numbers:
         _write_numbers(picture, index, names)
-    add_scale_bar(picture, pixel_nm[1] * image.shape[1] / width)
+    add_scale_bar(picture, pixel_nm[1] * ids.shape[1] / width)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -13,6 +13,7 @@ Pictures go out as JPEG: a micrograph is mostly noise, which PNG stores at five 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +184,7 @@ def add_scale_bar(picture: Image.Image, nm_per_pixel: float) -> None:
     width, height = picture.size
     length_nm = bar_length_nm(width * nm_per_pixel)
     length = round(length_nm / nm_per_pixel)
-    unit = max(5, round(max(width, height) / 100))
+    unit = max(5, round(math.sqrt(width * height) / 100))
     words, font = length_in_words(length_nm), ImageFont.truetype(str(FONT), 3 * unit)
     pen = ImageDraw.Draw(picture)
     half = max(length, round(pen.textlength(words, font=font))) / 2 + unit
