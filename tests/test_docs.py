@@ -251,7 +251,6 @@ def test_python_example_runs(surroundings, monkeypatch, capsys):
     shutil.rmtree("example")
 
 
-@pytest.mark.slow
 def test_filopodium_example_runs(surroundings, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["filopodium.py", "example"])
     runpy.run_path(str(ROOT / "examples" / "filopodium.py"), run_name="__main__")

@@ -229,3 +229,13 @@ def test_damaged_tables_cost_their_part_only(project):
     (project.latest("track").path / "objects.csv").unlink()
     section = section_of(page_of(project))
     assert "no others were tried" in section and "Conflicts between labelled slices" in section
+
+
+def test_what_cells_were_made_from_and_has_changed_is_named(project):
+    separated = give_cells(project)
+    give_tracks(project, separated)
+    assert "Please note" not in page_of(project)
+    separated.update(inputs={**separated.manifest["inputs"], "labels": "others", "predict": "another"}, ended=1.0)
+    source = page_of(project)
+    for words in ("labels have changed since the cells", "earlier prediction", "separated anew since"):
+        assert words in source

@@ -26,6 +26,7 @@ from cristae.stages.evaluate import EvaluateSettings, evaluate
 from cristae.stages.options import Options
 from cristae.stages.score_cells import CellRules, cells_table, compare
 from cristae.stages.status import is_stale
+from cristae.volume import Volume
 
 GRID = Grid((9, 20, 30), (10.0, 10.0, 10.0))
 LABELLED = (0, 8)
@@ -202,6 +203,20 @@ def test_the_command_prints_a_table(project):
     assert done.output.strip() == cells_table(scores)
     as_json = CliRunner().invoke(cli, ["evaluate", str(project.path), "--quiet", "--json"])
     assert json.loads(as_json.output)["cells"] == scores
+
+
+def test_never_more_than_a_slice_is_read_at_once(project, monkeypatch):
+    write_cells(project, "cells", found_cells())
+    read, seen = Volume.read, []
+
+    def watched(volume, *boxes):
+        values = read(volume, *boxes)
+        seen.append(values.shape[0])
+        return values
+
+    monkeypatch.setattr(Volume, "read", watched)
+    evaluate(project)
+    assert set(seen) == {1} and len(seen) >= 2 * GRID.shape[0]
 
 
 def test_masks_and_cells_are_scored_side_by_side(project):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from cristae.errors import DataError
 from cristae.project import Project, Run
+from cristae.stages.score_cells import last_cells
 from cristae.stages.status import changed_inputs
 from cristae.volume import Volume
 
@@ -114,6 +115,7 @@ def gather(project: Project) -> Findings:
     score_sets = tuple(found for found in sets if found is not None)
     problems += _broken_runs(project)
     problems += _stale(project, train, predict, score_sets, image is not None)
+    problems += _stale_cells(project)
     problems += [
         f"{run.path.name}: {alarm}" for run in (train, predict) if run for alarm in run.manifest.get("alarms", ())
     ]
@@ -228,6 +230,21 @@ def _stale(
             yield "the scores of cells are not those of the cells that there are now; evaluate again"
         if {"truth", "cells_truth"} & changed:
             yield "the truth has changed since the scores were made; evaluate again"
+
+
+def _stale_cells(project: Project) -> Iterator[str]:
+    """Say whether cells or tracks were made from something that has changed since."""
+    last = last_cells(project)
+    if last is None:
+        return
+    separated, tracked = last
+    changed = changed_inputs(project, separated)
+    if "labels" in changed:
+        yield "the labels have changed since the cells were separated; separate them again"
+    if "predict" in changed:
+        yield "the cells are those of an earlier prediction; separate them again"
+    if tracked is None and project.latest("track"):
+        yield "the cells have been separated anew since they were followed, and are shown as separated; track again"
 
 
 def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]:
