@@ -8,6 +8,7 @@ from typing import Literal
 
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
+from cristae.stages.score_cells import cells_inputs, find_cells
 
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
 
@@ -76,6 +77,8 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
         "cells": f"{separated.id} of {separated.manifest['ended']}" if separated else "",
     }
+    if run.stage == "evaluate":
+        now |= cells_inputs(project, find_cells(project))
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
 
 
@@ -96,8 +99,9 @@ def is_stale(project: Project, run: Run) -> bool:
         "evaluate": "predict",
         "study_cells": "predict",
     }.get(run.stage)
-    before = project.latest(rests_on) if rests_on else None
-    return before is not None and is_stale(project, before)
+    before = [project.latest(rests_on)] if rests_on else []
+    before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
+    return any(other is not None and is_stale(project, other) for other in before)
 
 
 def _command(project: Project, stage: str) -> str:
