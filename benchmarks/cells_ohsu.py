@@ -37,14 +37,14 @@ def run(quick: bool) -> Result:
         tifffile.imread(folder / f"{part}_probability_half_z001-050.tif") for part in ("interior", "boundary")
     )
     truth = {
-        z: _half(tifffile.imread(folder / "cells_truth" / f"z{z:03d}.tif"), interior.shape[1:]) for z in (0, 50, 100)
+        z: half(tifffile.imread(folder / "cells_truth" / f"z{z:03d}.tif"), interior.shape[1:]) for z in (0, 50, 100)
     }
     methods = ("paths",) if quick else ("paths", "mask", "mask+boundary")
     found: dict[str, dict[str, Any]] = {}
     for method in methods:
-        found[f"{method} from z 0"] = _score(_planes(truth, interior, boundary, None), method, truth)
+        found[f"{method} from z 0"] = _score(planes(truth, interior, boundary, None), method, truth)
     if not quick:
-        found["paths from z 0 and 100"] = _score(_planes(truth, interior, boundary, 100), "paths", truth)
+        found["paths from z 0 and 100"] = _score(planes(truth, interior, boundary, 100), "paths", truth)
     baseline = _dice(truth[0], truth)
     ours = [one["dice"] for name, one in found.items() if name.startswith("paths")]
     return Result(
@@ -60,11 +60,22 @@ def run(quick: bool) -> Result:
     )
 
 
-def _half(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def settings_for(gap: Gap) -> SeparationSettings:
+    """Return the settings of both rows."""
+    return SeparationSettings(
+        smallest_body_px=1250,
+        edge_distance_px=2.5,
+        growth=Growth(steps=(1.0, 2.0, 2.0), new_voxels=3000),
+        reduction=reduction_for(gap, 4 * 2**30),
+    )
+
+
+def half(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return labels at half resolution, cut to the shape of the maps."""
     return labels[::2, ::2][: shape[0], : shape[1]].astype(np.int32)
 
 
-def _planes(truth: dict[int, np.ndarray], interior: np.ndarray, boundary: np.ndarray, last: int | None) -> Gap:
+def planes(truth: dict[int, np.ndarray], interior: np.ndarray, boundary: np.ndarray, last: int | None) -> Gap:
     """Return the gap from z 0 to z 50, or to z 100 with maps that say behind z 50 that all is as likely as not."""
     blank = np.full((last - SCORED, *interior.shape[1:]), 128, np.uint8) if last else interior[:0]
     inside = np.concatenate([(truth[0] > 0)[None].astype(np.uint8) * 255, interior, blank])
@@ -73,15 +84,9 @@ def _planes(truth: dict[int, np.ndarray], interior: np.ndarray, boundary: np.nda
 
 
 def _score(gap: Gap, method: str, truth: dict[int, np.ndarray]) -> dict[str, Any]:
-    settings = SeparationSettings(
-        smallest_body_px=1250,
-        edge_distance_px=2.5,
-        growth=Growth(steps=(1.0, 2.0, 2.0), new_voxels=3000),
-        reduction=reduction_for(gap, 4 * 2**30),
-    )
     begun = time.perf_counter()
-    planes: Iterator[np.ndarray] = separate(gap, method, settings)
-    labels = [plane for z, plane in enumerate(planes) if z == SCORED][0]  # noqa: RUF015  all of it is timed
+    found: Iterator[np.ndarray] = separate(gap, method, settings_for(gap))
+    labels = [plane for z, plane in enumerate(found) if z == SCORED][0]  # noqa: RUF015  all of it is timed
     return {**_dice(labels, truth), "seconds_per_slice": (time.perf_counter() - begun) / len(gap)}
 
 

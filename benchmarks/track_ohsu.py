@@ -26,7 +26,7 @@ SMALLEST_PX, NO_CELL = 5000, 28
 RENAMED = {10: 23}
 
 
-class _Slices:
+class Slices:
     """Slice 0 is the truth, as there is no input for it; the others are read from their files when asked for."""
 
     def __init__(self, n_slices: int) -> None:
@@ -37,7 +37,7 @@ class _Slices:
 
     def __getitem__(self, z: int) -> np.ndarray:
         if z == 0:
-            return _truth(0)
+            return expert(0)
         begun = time.perf_counter()
         plane = np.asarray(Image.open(data_folder() / "ohsu_bx1" / "cells_per_slice" / f"z{z:03d}.png"))
         self.decoding_s += time.perf_counter() - begun
@@ -68,28 +68,28 @@ def run(quick: bool) -> Result:
 
 
 def _run(method: str, last: int) -> dict[str, Any]:
-    slices = _Slices(last + 1)
+    slices = Slices(last + 1)
     kept: dict[int, np.ndarray] = {}
 
     def write(z: int, ids: np.ndarray) -> None:
         if z in SCORED:
             kept[z] = ids
 
-    anchors = {z: _truth(z) for z in ANCHORS if z <= last}
+    anchors = {z: expert(z) for z in ANCHORS if z <= last}
     begun = time.perf_counter()
     settings = TrackSettings(method=method, island_id="highest", workers=2)  # type: ignore[arg-type]
     tracks = follow(slices, write, anchors, settings=settings)
     seconds = time.perf_counter() - begun
     kinds = tracks.objects()["kind"].value_counts()
     return {
-        **{f"z {z}": _score(ids, _truth(z)) for z, ids in kept.items()},
+        **{f"z {z}": _score(ids, expert(z)) for z, ids in kept.items()},
         "objects": {str(kind): int(n) for kind, n in kinds.items()},
         "slices_per_s_with_decoding": len(slices) / seconds,
         "peak_memory_mb": peak_memory_mb(),
     }
 
 
-def _truth(z: int) -> np.ndarray:
+def expert(z: int) -> np.ndarray:
     """Return the labels of an expert, with one id for the cell that has two."""
     ids = tifffile.imread(data_folder() / "ohsu_bx1" / "cells_truth" / f"z{z:03d}.tif").astype(np.uint32)
     for old, new in RENAMED.items():

@@ -251,6 +251,14 @@ def test_python_example_runs(surroundings, monkeypatch, capsys):
     shutil.rmtree("example")
 
 
+def test_filopodium_example_runs(surroundings, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["filopodium.py", "example"])
+    runpy.run_path(str(ROOT / "examples" / "filopodium.py"), run_name="__main__")
+    came_home = re.search(r"(\d+) islands of cell .*; ([\d.]+)% of them came home", capsys.readouterr().out)
+    assert came_home and int(came_home[1]) > 20 and float(came_home[2]) > 95
+    assert Path("example/filopodium.png").stat().st_size > 50_000
+
+
 @pytest.mark.slow
 def test_shell_example_runs(surroundings):
     shell(f"bash {ROOT / 'examples' / 'command_line.sh'} example", surroundings, "command_line.sh")

@@ -201,15 +201,17 @@ def anatomy(stage: Stage, project: Path) -> None:
 @click.option("--cross-validate", is_flag=True, help="Without truth: leave out one labelled slice at a time.")
 @stage_options
 def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
-    """Score the prediction against the truth."""
+    """Score the prediction, and the cells, against the truth."""
     from cristae import api  # noqa: PLC0415
+    from cristae.stages.score_cells import cells_table  # noqa: PLC0415
 
     if cross_validate:
         run = api.cross_validate(project, options=stage.options, **stage.settings("train"))
     else:
         run = api.evaluate(project, options=stage.options, **stage.settings("evaluate"))
     scores = json.loads((run.path / "scores.json").read_text())
-    stage.show(scores, _score_table(scores))
+    tables = [_score_table(scores)] if scores["classes"] else []
+    stage.show(scores, "\n".join([*tables, *([cells_table(scores["cells"])] if "cells" in scores else [])]))
 
 
 @cli.command()

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from cristae.metrics.instance import Contingency, contingency, within_truth
+from cristae.metrics.instance import Contingency, add_up, contingency, within_truth
 from cristae.metrics.matching import (
     detections,
     dice_by_id,
     dice_by_match,
     island_share,
+    islands,
+    named_as_truth,
     summarise_dice,
 )
 
@@ -264,3 +267,41 @@ def test_a_wide_net_of_overlaps_is_matched_in_no_time():
 def test_thresholds_at_which_matches_are_not_unique_are_refused(threshold):
     with pytest.raises(ValueError, match="threshold of IoU"):
         detections(contingency(np.ones(3, int), np.ones(3, int)), threshold)
+
+
+@given(hnp.arrays(np.uint32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.sampled_from([0, 1, 9])))
+def test_islands_are_all_but_one_largest_part_of_every_object(labels):
+    apart = islands(labels)
+    assert apart.dtype == np.bool_ and not apart[labels == 0].any()
+    for name in np.unique(labels[labels > 0]):
+        parts, n_parts = ndimage.label(labels == name, np.ones((3, 3)))
+        sizes = [np.sum(parts == part) for part in range(1, n_parts + 1)]
+        lonely = [bool(apart[parts == part].all()) for part in range(1, n_parts + 1)]
+        assert [bool(apart[parts == part].any()) for part in range(1, n_parts + 1)] == lonely, "a part is whole"
+        assert lonely.index(False) == int(np.argmax(sizes)) and lonely.count(False) == 1
+
+
+def test_islands_of_an_empty_and_of_a_full_slice():
+    assert not islands(np.zeros((3, 4), np.uint32)).any()
+    assert not islands(np.full((3, 4), LARGEST, np.uint32)).any()
+
+
+@given(two_labellings(), st.sets(st.integers(1, 4)))
+def test_objects_named_as_the_truth_are_scored_by_id_as_they_were_by_match(pair, known):
+    found, truth = pair
+    table = contingency(found, truth)
+    scores = dice_by_match(table, known=known)
+    renamed = named_as_truth(table, scores, known)
+    assert np.unique(renamed.segmentation).size == np.unique(table.segmentation).size
+    assert ((renamed.segmentation == 0) == (table.segmentation == 0)).all()
+    pd.testing.assert_series_equal(dice_by_id(renamed)["dice"], scores["dice"])
+
+
+@given(st.lists(two_labellings(), max_size=4))
+def test_adding_up_is_adding_one_by_one(pairs):
+    tables = [contingency(*pair) for pair in pairs]
+    whole = add_up(tables)
+    one_by_one = sum(tables[1:], tables[0]) if tables else whole
+    for name in ("segmentation", "truth", "n_voxels"):
+        assert (getattr(whole, name) == getattr(one_by_one, name)).all()
+    assert whole.n_voxels.sum() == sum(found.size for found, _ in pairs)

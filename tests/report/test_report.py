@@ -264,7 +264,7 @@ def test_settings_that_differ_are_marked(complete):
     assert re.search(
         r'<tr class="changed"><td><code>tolerance_nm</code></td><td>8</td>\s*<td>none</td>', path.read_text()
     )
-    assert "3 settings, 1 changed: tolerance_nm" in path.read_text()
+    assert "4 settings, 1 changed: tolerance_nm" in path.read_text()
 
 
 def test_a_second_report_replaces_the_first(complete):

@@ -22,6 +22,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
@@ -178,6 +179,61 @@ def detections(table: Contingency, threshold: float = 0.5) -> Detections:
     iou = (table.n_voxels / (table.n_truth + table.n_segmentation - table.n_voxels))[_both_objects(table)]
     matched = iou[iou > threshold]
     return Detections(matched.size, n_true - matched.size, n_found - matched.size, math.fsum(matched))
+
+
+def named_as_truth(table: Contingency, scores: pd.DataFrame, known: Collection[int] = ()) -> Contingency:
+    """Rename found objects by the true ones that they stand for, so that what is counted by id counts matches.
+
+    Parameters
+    ----------
+    table
+        From `contingency`, also of a part of the volume, such as one slice or the islands.
+    scores
+        From `dice_by_match` of the whole: ``object_id`` and ``found_id``.
+    known
+        The ids that were given to it: they keep their meaning also where `scores` has no row for them.
+
+    Returns
+    -------
+    Contingency
+        A found object that stands for a true one has its id. Others have the negative of their own, so that they
+        equal no true one; 0 stays 0. Different found objects stay different.
+    """
+    pairs = scores[(scores["found_id"] > 0) & ~scores["object_id"].isin(list(known))]
+    names = dict(zip(pairs["found_id"].tolist(), pairs["object_id"].tolist(), strict=True))
+    names |= {int(name): int(name) for name in known}
+    ids, place = np.unique(table.segmentation, return_inverse=True)
+    renamed = np.array([names.get(name, -name) for name in ids.tolist()], np.int64)
+    return Contingency(renamed[place], table.truth, table.n_voxels)
+
+
+def islands(labels: np.ndarray) -> np.ndarray:
+    """Mark the parts of objects in a slice that are apart from the largest part of their object in that slice.
+
+    Protrusions run in and out of a slice: what lies apart from the body there is an island, and its home is known in
+    3D only.
+
+    Parameters
+    ----------
+    labels
+        Non-negative integer ids ``(y, x)``; 0 is background. Pixels that touch at a corner are of one part.
+
+    Returns
+    -------
+    np.ndarray
+        bool ``(y, x)``. Of parts of one size, the one met first along the rows counts as the largest.
+    """
+    parts, n_parts = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=8, return_N=True)
+    area = np.bincount(parts.ravel(), minlength=n_parts + 1)[1:]
+    id_of = np.zeros(n_parts + 1, labels.dtype)
+    id_of[parts.ravel()] = labels.ravel()
+    by_id = np.lexsort((-np.arange(n_parts), area, id_of[1:]))  # of each id the largest part comes last
+    ids = id_of[1:][by_id]
+    is_largest = np.append(ids[1:] != ids[:-1], True)[:n_parts]
+    apart = np.ones(n_parts + 1, np.bool_)
+    apart[0] = False
+    apart[1:][by_id[is_largest]] = False
+    return np.asarray(apart[parts])
 
 
 def island_share(table: Contingency) -> float:

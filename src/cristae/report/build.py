@@ -23,12 +23,13 @@ import numpy as np
 from cristae.annotations import IGNORE
 from cristae.errors import DataError
 from cristae.files import writable, write_atomically
-from cristae.geometry import Box
 from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.report import figures, overlays
+from cristae.report.cells import cells_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour
+from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
 from cristae.stages.options import Options
 from cristae.volume import Volume
@@ -50,33 +51,6 @@ _LEFT_OUT = (
     "labels and a slice farther from them, it tends to be lower than that of the network trained on all. Mind where "
     "the axis begins."
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file of the report with the words that belong to it."""
-
-    file: str
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend; `style` is ``fill`` or ``outline``."""
-
-    colour: str
-    style: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """Pictures of one subject with their legend."""
-
-    title: str
-    legend: tuple[Key, ...]
-    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -116,12 +90,15 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         folder.mkdir(exist_ok=True)
         for old in [*folder.glob("figure-*.svg"), *folder.glob("slice-*.jpg")]:
             old.unlink()
-        writer = _Writer(folder)
+        writer = Writer(folder)
         context = {
             "found": found,
             "name": project.name,
             "volume": _volume_facts(found),
-            "scores": [(one, _score_figures(one, found.classes, writer)) for one in found.score_sets],
+            "scores": [
+                (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
+            ],
+            "cells": cells_part(found, writer),
             "study": study_section(project, writer.figure),
             "learning": _learning_figure(found, writer),
             "overlays": _overlay_sections(found, writer, options),
@@ -136,29 +113,6 @@ def build_report(project: Project, options: Options | None = None) -> Path:
     return folder / "index.html"
 
 
-class _Writer:
-    """Numbers the files of a report; names of classes never become names of files."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._n = folder, 0
-
-    def figure(self, svg: str, alt: str, caption: str) -> Picture:
-        """Keep a diagram."""
-        name = self._next("figure", "svg")
-        (self._folder / name).write_text(svg, encoding="utf-8")
-        return Picture(name, alt, caption)
-
-    def slice(self, jpeg: bytes, alt: str, caption: str) -> Picture:
-        """Keep a picture of a slice."""
-        name = self._next("slice", "jpg")
-        (self._folder / name).write_bytes(jpeg)
-        return Picture(name, alt, caption)
-
-    def _next(self, kind: str, ending: str) -> str:
-        self._n += 1
-        return f"{kind}-{self._n:02d}.{ending}"
-
-
 def _template() -> jinja2.Template:
     surroundings = jinja2.Environment(
         loader=jinja2.PackageLoader("cristae.report", "."),
@@ -171,7 +125,7 @@ def _template() -> jinja2.Template:
     return surroundings.get_template("template.html.j2")
 
 
-def _learning_figure(found: Findings, writer: _Writer) -> Picture | None:
+def _learning_figure(found: Findings, writer: Writer) -> Picture | None:
     if found.history is None or found.train is None or not {"step", "loss"} <= set(found.history):
         return None
     best = found.train.manifest.get("best_step")
@@ -192,7 +146,7 @@ def _learning_figure(found: Findings, writer: _Writer) -> Picture | None:
     return writer.figure(svg, alt + ".", caption)
 
 
-def _score_figures(one: ScoreSet, classes: Sequence[str], writer: _Writer) -> list[Picture]:
+def _score_figures(one: ScoreSet, classes: Sequence[str], writer: Writer) -> list[Picture]:
     scores = one.scores["classes"]
     told = ", ".join(f"{name} {_score(facts.get('dice_3d'))}" for name, facts in scores.items())
     pictures = [
@@ -223,7 +177,7 @@ def _score_figures(one: ScoreSet, classes: Sequence[str], writer: _Writer) -> li
     return pictures
 
 
-def _overlay_sections(found: Findings, writer: _Writer, options: Options) -> list[Section]:
+def _overlay_sections(found: Findings, writer: Writer, options: Options) -> list[Section]:
     """Show the prediction of each class on slices that training did not see."""
     if found.image is None:
         return []
@@ -242,7 +196,7 @@ def _overlay_sections(found: Findings, writer: _Writer, options: Options) -> lis
     return sections
 
 
-def _overlays_of(found: Findings, name: str, n: int, writer: _Writer) -> Iterator[Picture]:
+def _overlays_of(found: Findings, name: str, n: int, writer: Writer) -> Iterator[Picture]:
     assert found.predict is not None and found.image is not None
     path = found.predict.path / f"{name}.ome.zarr" / "labels" / name
     try:
@@ -264,8 +218,8 @@ def _overlays_of(found: Findings, name: str, n: int, writer: _Writer) -> Iterato
     with_truth = set(found.project.truth.labelled_slices(name))
     for z, reason in chosen.items():
         truth = found.project.truth.read_slice(name, z) if z in with_truth else None
-        predicted = _read_slice(mask, z) != 0
-        content = overlays.Slice(_read_slice(found.image, z), _pixel(found.image), truth, predicted)
+        predicted = read_slice(mask, z) != 0
+        content = overlays.Slice(read_slice(found.image, z), _pixel(found.image), truth, predicted)
         dice = f", Dice {dices[z]:.3f}" if not math.isnan(dices.get(z, math.nan)) else ""
         alt = f"Slice {z} with the prediction of {name} filled in colour"
         alt += (" and the truth outlined" if truth is not None else "") + f"{dice}; {reason}."
@@ -283,10 +237,10 @@ def _overlay_legend(with_truth: bool) -> tuple[Key, ...]:
     )
 
 
-def _plain_section(image: Volume, writer: _Writer) -> Section:
+def _plain_section(image: Volume, writer: Writer) -> Section:
     pictures = [
         writer.slice(
-            overlays.draw(overlays.Slice(_read_slice(image, z), _pixel(image))),
+            overlays.draw(overlays.Slice(read_slice(image, z), _pixel(image))),
             f"Slice {z} of the micrograph.",
             f"Slice {z}",
         )
@@ -295,7 +249,7 @@ def _plain_section(image: Volume, writer: _Writer) -> Section:
     return Section("The micrograph", (), tuple(pictures))
 
 
-def _label_section(found: Findings, writer: _Writer) -> Section | None:
+def _label_section(found: Findings, writer: Writer) -> Section | None:
     """Show labelled slices, all classes in one picture."""
     if found.image is None:
         return None
@@ -309,18 +263,13 @@ def _label_section(found: Findings, writer: _Writer) -> Section | None:
         names = [name for name in colours if z in used[name]]
         labels = {name: annotations.read_slice(name, z) for name in names}
         content = overlays.Slice(
-            _read_slice(found.image, z), _pixel(found.image), labels={colours[k]: v for k, v in labels.items()}
+            read_slice(found.image, z), _pixel(found.image), labels={colours[k]: v for k, v in labels.items()}
         )
         unseen = np.logical_and.reduce([values == IGNORE for values in labels.values()]).any()
         caption = f"Slice {z}: {', '.join(names)}" + ("; darkened where nobody looked" if unseen else "")
         pictures.append(writer.slice(overlays.draw(content), f"Labels on slice {z} of {', '.join(names)}.", caption))
     legend = tuple(Key(colour, "fill", name) for name, colour in colours.items())
     return Section("Labelled slices", legend, tuple(pictures)) if pictures else None
-
-
-def _read_slice(volume: Volume, z: int) -> np.ndarray:
-    _, height, width = volume.shape
-    return volume.read(Box((z, 0, 0), (z + 1, height, width)))[0]
 
 
 def _pixel(volume: Volume) -> tuple[float, float]:

@@ -119,6 +119,42 @@ def dice_per_slice(table: pd.DataFrame, labelled: Mapping[str, Sequence[int]], c
         return _svg(figure)
 
 
+def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
+    """Draw the mean Dice of the cells of every slice, and that of the worst, labelled slices marked by black lines.
+
+    Parameters
+    ----------
+    table
+        ``z``, ``dice`` and ``worst`` as `cristae.stages.score_cells.compare` makes them.
+    labelled
+        z of the slices that cells were found from.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    rows = table.sort_values("z")
+    z = np.arange(int(rows["z"].min()), int(rows["z"].max()) + 1)
+    lines = rows.set_index("z").reindex(z)  # a row of NaN at every z without truth breaks the line there
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
+        panels = _panels(figure, 2)
+        for panel, column, words, colour in zip(
+            panels, ("dice", "worst"), ("mean of cells", "worst cell"), (BLUE, VERMILLION), strict=True
+        ):
+            for i, at in enumerate(labelled):
+                panel.axvline(at, color="black", linewidth=1.2, label="labelled" if i == 0 else None)
+            alone = lines[column].notna() & lines[column].shift(1).isna() & lines[column].shift(-1).isna()
+            panel.plot(z, lines[column], color=colour, linewidth=1.6)
+            panel.plot(z[alone.to_numpy()], lines.loc[alone, column], color=colour, marker="o", linestyle="none")
+            _dice_axis(panel, f"Dice, {words}", float(rows[column].min()))
+        if len(labelled):
+            panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.2), fontsize=8.5)
+        panels[-1].set_xlabel("slice (z)")
+        return _svg(figure)
+
+
 def dice_by_distance(distance: pd.DataFrame, classes: Sequence[str]) -> str:
     """Draw the Dice against the distance to the nearest slice used for training.
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from cristae.errors import DataError
 from cristae.project import Project, Run
+from cristae.stages.score_cells import last_cells
 from cristae.stages.status import changed_inputs
 from cristae.volume import Volume
 
@@ -109,11 +110,12 @@ def gather(project: Project) -> Findings:
     image = _image(project)
     predict = project.latest("predict")
     train = _training_of(project, predict)
-    history = _table(train, "history.csv", problems) if train else None
+    history = read_table(train, "history.csv", problems) if train else None
     sets = [_score_set(run, problems) for stage in ("evaluate", "crossvalidate") if (run := project.latest(stage))]
     score_sets = tuple(found for found in sets if found is not None)
     problems += _broken_runs(project)
     problems += _stale(project, train, predict, score_sets, image is not None)
+    problems += _stale_cells(project)
     problems += [
         f"{run.path.name}: {alarm}" for run in (train, predict) if run for alarm in run.manifest.get("alarms", ())
     ]
@@ -169,12 +171,12 @@ def _score_set(run: Run, problems: list[str]) -> ScoreSet | None:
     return ScoreSet(
         run,
         {**scores, "classes": ordered},
-        _table(run, "slices.csv", problems),
-        _table(run, "distance.csv", problems),
+        read_table(run, "slices.csv", problems),
+        read_table(run, "distance.csv", problems),
     )
 
 
-def _table(run: Run, name: str, problems: list[str]) -> pd.DataFrame | None:
+def read_table(run: Run, name: str, problems: list[str]) -> pd.DataFrame | None:
     """Read a table of a run; None when there is none or no row in it."""
     try:
         table = pd.read_csv(run.path / name, dtype={"class": str}, keep_default_na=False, na_values=[""])
@@ -224,8 +226,25 @@ def _stale(
             yield "the labels have changed since the cross-validation; repeat it"
         if "predict" in changed:
             yield "the scores are those of an earlier prediction; evaluate again"
-        if "truth" in changed:
+        if "cells_found" in changed and not {"predict", "truth"} & changed:
+            yield "the scores of cells are not those of the cells that there are now; evaluate again"
+        if {"truth", "cells_truth"} & changed:
             yield "the truth has changed since the scores were made; evaluate again"
+
+
+def _stale_cells(project: Project) -> Iterator[str]:
+    """Say whether cells or tracks were made from something that has changed since."""
+    last = last_cells(project)
+    if last is None:
+        return
+    separated, tracked = last
+    changed = changed_inputs(project, separated)
+    if "labels" in changed:
+        yield "the labels have changed since the cells were separated; separate them again"
+    if "predict" in changed:
+        yield "the cells are those of an earlier prediction; separate them again"
+    if tracked is None and project.latest("track"):
+        yield "the cells have been separated anew since they were followed, and are shown as separated; track again"
 
 
 def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]:
@@ -238,6 +257,11 @@ def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]
         ("nothing has been trained yet: cristae train", lambda: project.latest("train") is not None),
         ("nothing has been predicted yet: cristae predict", lambda: project.latest("predict") is not None),
     ]
+    if any(project.annotations.has_instances(name) for name in project.annotations.classes):
+        steps += [
+            ("cells have not been separated yet: cristae cells", lambda: project.latest("cells") is not None),
+            ("cells have not been followed yet: cristae track", lambda: project.latest("track") is not None),
+        ]
     for words, done in steps:
         if not done():
             yield f"{words} {project.name}"

@@ -13,6 +13,7 @@ Pictures go out as JPEG: a micrograph is mostly noise, which PNG stores at five 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,8 @@ LONGEST = 1024
 SHORTEST = 480
 """A picture whose longer side is less than this is enlarged to it."""
 _IGNORE = 255
-_FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own has no µ
+FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own has no µ
+"""Letters of all pictures."""
 _BAR_NM = tuple(digit * 10.0**power for power in range(0, 8) for digit in (1, 2, 5))
 
 
@@ -62,7 +64,7 @@ class Slice:
 def draw(content: Slice) -> bytes:
     """Return a slice and all that lies over it as a JPEG with a scale bar, at most `LONGEST` pixels long."""
     size = picture_size(content.image.shape, content.pixel_nm)
-    grey = _resize(_stretch(content.image), size)
+    grey = grey_picture(content.image, size)
     canvas = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     truth = None if content.truth is None else _resize_mask(content.truth == 1, size)
     if content.predicted is not None:
@@ -83,10 +85,15 @@ def draw(content: Slice) -> bytes:
         unseen = np.logical_and.reduce([layer == _IGNORE for layer in layers])
         canvas[_resize_mask(unseen, size)] *= 0.5
     picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
-    _draw_scale_bar(picture, content.pixel_nm[1] * content.image.shape[1] / size[0])
+    add_scale_bar(picture, content.pixel_nm[1] * content.image.shape[1] / size[0])
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=86, subsampling=0, optimize=True)
     return buffer.getvalue()
+
+
+def grey_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a slice as uint8 of `size` (width and height), the darkest and brightest 0.3 % cut off."""
+    return _resize(_stretch(image), size)
 
 
 def picture_size(shape: Sequence[int], pixel_nm: tuple[float, float]) -> tuple[int, int]:
@@ -172,12 +179,13 @@ def _tint(canvas: np.ndarray, mask: np.ndarray, colour: str, strength: float) ->
     canvas[mask] = (1 - strength) * canvas[mask] + strength * np.array(rgb(colour), np.float32)
 
 
-def _draw_scale_bar(picture: Image.Image, nm_per_pixel: float) -> None:
+def add_scale_bar(picture: Image.Image, nm_per_pixel: float) -> None:
+    """Draw a scale bar into the lower right corner of a picture."""
     width, height = picture.size
     length_nm = bar_length_nm(width * nm_per_pixel)
     length = round(length_nm / nm_per_pixel)
-    unit = max(5, round(max(width, height) / 100))
-    words, font = length_in_words(length_nm), ImageFont.truetype(str(_FONT), 3 * unit)
+    unit = max(5, round(math.sqrt(width * height) / 100))
+    words, font = length_in_words(length_nm), ImageFont.truetype(str(FONT), 3 * unit)
     pen = ImageDraw.Draw(picture)
     half = max(length, round(pen.textlength(words, font=font))) / 2 + unit
     middle, top = width - unit - half, height - 7 * unit

@@ -44,6 +44,8 @@ from cristae.wording import number_ranges
 IDS_PER_GAP = 1_000_000
 """New objects of each gap are numbered from a multiple of this above the highest labelled id."""
 
+NO_FLOW = "flow adds nothing here: the network's maps alone do as well"
+
 
 class CellsSettings(BaseModel):
     """Settings of `cristae cells`."""
@@ -186,6 +188,13 @@ def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres, max_by
     )
 
 
+def flow_adds_nothing(means: pd.Series) -> bool:
+    """Say whether a method of Table 2 without flow does as well as the best with it, given the mean Dice by method."""
+    flows = [name for name in means.index if "flow" in name]
+    others = [name for name in TABLE2 if "flow" not in name and name in means.index]
+    return bool(flows and others and means[others].max() >= means[flows].max() - 0.002)
+
+
 def _choose(sources: GapSources, settings: CellsSettings, run: Run, options: Options) -> str:
     """Leave out one labelled slice at a time, find its cells by every method, and return the best one."""
     methods = [name for name in METHODS if sources.can(name)]
@@ -205,10 +214,8 @@ def _choose(sources: GapSources, settings: CellsSettings, run: Run, options: Opt
     chosen = str(means.idxmax())
     ranking = ", ".join(f"{name} {dice:.3f}" for name, dice in means.sort_values(ascending=False).items())
     options.notify(f"cells: mean Dice of cells on left-out slices: {ranking}")
-    flows = [name for name in means.index if "flow" in name]
-    others = [name for name in TABLE2 if "flow" not in name and name in means.index]
-    if flows and others and means[others].max() >= means[flows].max() - 0.002:
-        options.notify("cells: flow adds nothing here: the network's maps alone do as well")
+    if flow_adds_nothing(means):
+        options.notify(f"cells: {NO_FLOW}")
     options.notify(f"cells: {chosen} is used")
     run.update(tried={name: round(float(dice), 4) for name, dice in means.items()})
     return chosen

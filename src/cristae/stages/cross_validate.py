@@ -15,9 +15,10 @@ from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.targets import targets_of
 from cristae.project import Project, Run
-from cristae.stages.evaluate import Pair, Scale, evaluate_settings, score_slices, summarise, write_scores
+from cristae.stages.evaluate import evaluate_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
+from cristae.stages.score_masks import Pair, Scale, score_slices, summarise, write_scores
 from cristae.stages.train import TrainSettings, choose_device, classes_to_learn, learn, remove_checkpoints, view_of
 
 PROTOCOL = "leave one labelled slice out"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
+from cristae.stages.score_cells import cells_inputs, find_cells
 
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "predict": ("train",),
@@ -88,6 +89,8 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "weights": str(trained.manifest.get("weights")) if trained else "",
         **{stage: _name(project.latest(stage)) for stage in ("predict", "cells", "track", "objects")},
     }
+    if run.stage == "evaluate":
+        now |= cells_inputs(project, find_cells(project))
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
 
 
@@ -101,8 +104,9 @@ def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
     if changed_inputs(project, run):
         return True
-    before = (project.latest(stage) for stage in _RESTS_ON.get(run.stage, ()))
-    return any(one is not None and is_stale(project, one) for one in before)
+    before = [project.latest(stage) for stage in _RESTS_ON.get(run.stage, ())]
+    before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
+    return any(other is not None and is_stale(project, other) for other in before)
 
 
 def _name(run: Run | None) -> str:
