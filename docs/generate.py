@@ -21,11 +21,15 @@ from pydantic.fields import FieldInfo
 import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
+from cristae.stages.anatomy import AnatomySettings
+from cristae.stages.cells import CellsSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
+from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.study_cells import StudyCellsSettings
+from cristae.stages.track import TrackSettings
 from cristae.stages.train import PRESETS, TrainSettings
 
 DOCS = Path(__file__).resolve().parent
@@ -36,6 +40,10 @@ WIDTH = 100
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),
+    ("cells", CellsSettings, "Used by `cristae cells` and `cristae run`."),
+    ("track", TrackSettings, "Used by `cristae track` and `cristae run`."),
+    ("objects", ObjectsSettings, "Used by `cristae objects` and `cristae run`."),
+    ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),

@@ -23,6 +23,8 @@ from cristae.geometry import Nanometres
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages import importing
+from cristae.stages.anatomy import anatomy as _anatomy
+from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells import cells_settings
 from cristae.stages.cross_validate import cross_validate as _cross_validate
@@ -30,6 +32,8 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.exporting import export as _export
+from cristae.stages.objects import objects as _objects
+from cristae.stages.objects import objects_settings
 from cristae.stages.options import Options
 from cristae.stages.phantom import phantom as _phantom
 from cristae.stages.pipeline import run as _run
@@ -90,6 +94,12 @@ def predict(project: Folder, *, options: Options | None = None, **settings: Any)
     return _predict(opened, predict_settings(opened, settings), options)
 
 
+def objects(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Give every predicted organelle an id of its own; settings are those of `ObjectsSettings`."""
+    opened = open_project(project)
+    return _objects(opened, objects_settings(opened, settings), options)
+
+
 def cells(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
     """Give every cell in every slice its id; settings are those of `CellsSettings`."""
     opened = open_project(project)
@@ -100,6 +110,12 @@ def track(project: Folder, *, options: Options | None = None, **settings: Any) -
     """Give every cell that was separated last one id through the volume; settings are those of `TrackSettings`."""
     opened = open_project(project)
     return _track(opened, track_settings(opened, settings), options)
+
+
+def find_parents(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Find the cell of every organelle (``cristae anatomy``); settings are those of `AnatomySettings`."""
+    opened = open_project(project)
+    return _anatomy(opened, anatomy_settings(opened, settings), options)
 
 
 def study_cells(
@@ -136,7 +152,7 @@ def write_report(project: Folder, *, options: Options | None = None) -> Path:
 def run(
     project: Folder, *, options: Options | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Train, predict, evaluate (where there is truth) and report; return the path of the report.
+    """Do all stages that the labels allow, evaluate where there is truth, and report; return the path of the report.
 
     `settings` are grouped by stage: ``{"train": {"updates": 2000}}``.
     """

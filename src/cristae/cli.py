@@ -132,6 +132,18 @@ def predict(stage: Stage, project: Path) -> None:
 @cli.command()
 @project_argument
 @stage_options
+def objects(stage: Stage, project: Path) -> None:
+    """Give every predicted organelle an id of its own."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.objects(project, options=stage.options, **stage.settings("objects"))
+    counts = ", ".join(f"{n} of {name}" for name, n in run.manifest["n_objects"].items())
+    stage.show(run.manifest, f"objects: {counts}: {run.path}")
+
+
+@cli.command()
+@project_argument
+@stage_options
 def cells(stage: Stage, project: Path) -> None:
     """Give every cell in every slice its id, from labelled slices."""
     from cristae import api  # noqa: PLC0415
@@ -173,6 +185,19 @@ def study_cells(stage: Stage, project: Path) -> None:
 
 @cli.command()
 @project_argument
+@stage_options
+def anatomy(stage: Stage, project: Path) -> None:
+    """Find the cell that every organelle belongs to, and what lies across cells."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.find_parents(project, options=stage.options, **stage.settings("anatomy"))
+    facts = run.manifest
+    words = ", ".join(f"{facts['n_across'][name]} of {n} {name}" for name, n in facts["n_objects"].items())
+    stage.show(facts, f"across cells: {words}: {run.path}")
+
+
+@cli.command()
+@project_argument
 @click.option("--cross-validate", is_flag=True, help="Without truth: leave out one labelled slice at a time.")
 @stage_options
 def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
@@ -209,7 +234,7 @@ def run(stage: Stage, project: Path, preset: str | None) -> None:
     """Train, predict, evaluate and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    settings = stage.grouped("train", "predict", "cells", "track", "evaluate")
+    settings = stage.grouped("train", "predict", "cells", "track", "objects", "anatomy", "evaluate")
     if preset:
         settings["train"] = {"preset": preset} | settings.get("train", {})
     page = api.run(project, options=stage.options, settings=settings)
@@ -240,7 +265,7 @@ def status(project: Path, as_json: bool) -> None:
 def export(stage: Stage, project: Path, layer: str, destination: Path, mask_value: int | None) -> None:
     """Write a layer as TIFF: a stack if DESTINATION ends in .tif, else a folder of slices.
 
-    LAYER is image, NAME (mask, or ids of cells), NAME/probability, annotations/NAME or truth/NAME.
+    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME.
     """
     from cristae import api  # noqa: PLC0415
 

@@ -194,3 +194,15 @@ def test_impossible_gaps_are_refused():
     ):
         with pytest.raises(DataError, match=message):
             touching().gap(**changes)
+
+
+@pytest.mark.parametrize("empty", ["before", "after"])
+def test_an_empty_labelled_slice_takes_nothing_away_before_half_way(empty):
+    stack = static()
+    gap = stack.gap(**{empty: np.zeros_like(stack.truth[0])})
+    planes = [both.labels for both in propagate_both(gap, PRESETS["dis"])]
+    if empty == "before":
+        planes.reverse()
+    kept = [(plane > 0).sum() / (stack.truth[0] > 0).sum() for plane in planes]
+    assert kept[0] == 1 and kept[1] > 0.8 and kept[-1] == 0
+    assert (np.diff(kept) <= 0).all()

@@ -80,7 +80,9 @@ def test_without_truth_the_evaluation_is_left_out_and_said(make_small, settings)
 
 
 def test_an_unknown_stage_is_named(small_project, settings):
-    with pytest.raises(UsageError, match=r"unknown stage 'trian'.*train, predict, cells, track, evaluate"):
+    with pytest.raises(
+        UsageError, match=r"unknown stage 'trian'.*train, predict, cells, track, objects, anatomy, evaluate"
+    ):
         run(small_project, settings | {"trian": {}})
     assert not (small_project.path / "runs").exists()
 

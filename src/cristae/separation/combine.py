@@ -26,6 +26,7 @@ from cristae.errors import UsageError
 from cristae.flow import PRESETS, FlowMethod
 from cristae.separation.grow import Growth
 from cristae.separation.outlines import depth_inside, inner_lines, outline, skeleton
+from cristae.separation.runs import overlaps
 from cristae.separation.seeds import central_pixels, deepest_pixels
 from cristae.separation.watershed import flood, levels_of
 
@@ -141,7 +142,7 @@ def combine(
         carried = _lines(cells, remaining, parts, lines, settings.edge_distance_px)
         labels = flood(levels_of(depth_inside(remaining & ~carried)), labels, inside)
         _return_lines(labels, cells, carried)
-        _name_rest(labels, inside)
+        _name_rest(labels, cells, inside)
     return labels
 
 
@@ -205,13 +206,22 @@ def _plant(labels: np.ndarray, parts: _Parts, seeds: str) -> None:
         labels[y, x] = parts.cell[planted]
 
 
-def _name_rest(labels: np.ndarray, inside: np.ndarray) -> None:
-    """Make what no water reached new objects: remains between cuts with no cell around."""
+def _name_rest(labels: np.ndarray, cells: np.ndarray, inside: np.ndarray) -> None:
+    """Give what no water reached to the cell that covers half of it or more; the rest is new objects.
+
+    These are remains between cuts with no seed in them, or cells so small that the boundary covers them.
+    """
     dry = inside & (labels == 0)
     if dry.any():
         rest = _components(dry)
-        taken = min(0, int(labels.min()))
-        labels[dry] = taken - rest[dry]
+        area = np.bincount(rest.ravel())
+        names = np.zeros(area.size, np.int32)
+        for part, cell, n_pixels in zip(*overlaps(rest, cells), strict=True):
+            if 2 * n_pixels >= area[part] and not names[part]:
+                names[part] = cell
+        new = np.flatnonzero(names == 0)[1:]
+        names[new] = min(0, int(labels.min())) - 1 - np.arange(new.size)
+        labels[dry] = names[rest[dry]]
 
 
 @njit(cache=True, nogil=True)

@@ -49,6 +49,8 @@ class Gap:
         The first id to give to objects that neither labelled slice knows. None: one above the highest id of both.
     complete
         Whether every cell is labelled on the first and on the last slice. Where not, 0 may be a cell too.
+    missing
+        Slices that were lost. None: those whose image holds one value throughout.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Gap:
     after: np.ndarray | None
     first_new_id: int | None = None
     complete: tuple[bool, bool] = (True, True)
+    missing: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         labelled = [labels for labels in (self.before, self.after) if labels is not None]

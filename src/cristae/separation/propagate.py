@@ -233,10 +233,24 @@ def _fine(coarse: np.ndarray, shape: tuple[int, int]) -> NDArray[np.float32]:
 def _vote(near: _Trusted, far: _Trusted, share: float) -> Propagated:
     """Combine two sides, of which the far one counts for `share` of the whole."""
     trusts = near.trust * np.float32(1 - share), far.trust * np.float32(share)
-    votes = trusts[0] * np.sqrt(depth(near.labels)), trusts[1] * np.sqrt(depth(far.labels))
+    depths = _depths(near.labels, far.labels)
+    votes = trusts[0] * np.sqrt(depths[0]), trusts[1] * np.sqrt(depths[1])
     labels, confidence = near.labels.copy(), np.empty(near.labels.shape, np.float32)
     _decide((near.labels, far.labels), trusts, votes, labels, confidence)
     return Propagated(labels, confidence)
+
+
+def _depths(near: np.ndarray, far: np.ndarray) -> list[NDArray[np.float32]]:
+    """Return the depths of both; where one is a single region, perhaps empty, as deep as any cell of the other.
+
+    Without an outline it would be deeper than all, and what the other side knows would vanish at once.
+    """
+    depths = [depth(near), depth(far)]
+    single = [bool((labels == labels.flat[0]).all()) for labels in (near, far)]
+    for here, there, labels in ((0, 1, far), (1, 0, near)):
+        if single[here] and not single[there]:
+            depths[here] = np.full_like(depths[here], depths[there][labels > 0].max(initial=1))
+    return depths
 
 
 @njit(cache=True, nogil=True)

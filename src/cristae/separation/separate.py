@@ -32,6 +32,7 @@ import numpy as np
 
 from cristae.errors import DataError, UsageError
 from cristae.flow import dense_flow, warp_labels
+from cristae.separation.bridge import bridged
 from cristae.separation.combine import SeparationSettings, combine
 from cristae.separation.gap import Gap
 from cristae.separation.grow import Ours
@@ -100,7 +101,8 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
         In the dtype of the gap, slice 0 first. The labelled slices come out as they went in. Between them ids are
         those of the labelled slices, or new ones from ``gap.first_new_id`` on without holes; 0 is outside the
         interior, except for ``flow``, which knows no interior. A cell without interior under it ends; a part of the
-        interior that no carried cell meets is a new object.
+        interior that no carried cell meets is a new object. Through missing slices cells go on; see
+        `cristae.separation.bridge`.
 
     Raises
     ------
@@ -113,11 +115,11 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
         raise UsageError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
     for ours in OURS:
         if method == ours:
-            return grow_through(gap, replace(settings, growth=replace(settings.growth, by=ours)))
+            return grow_through(bridged(gap), replace(settings, growth=replace(settings.growth, by=ours)))
     recipe = TABLE2[method]
     if recipe.boundary and gap.boundary is None:
         raise DataError(f"{method} needs a boundary map, and there is none; predict one, or choose mask or mask+flow")
-    return _separate(gap, recipe, settings)
+    return _separate(bridged(gap), recipe, settings)
 
 
 def _separate(gap: Gap, recipe: _Recipe, settings: SeparationSettings) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.annotations import IGNORE_ID
 from cristae.blockwise import Journal, n_workers, unordered
 from cristae.errors import DataError, UsageError
 from cristae.flow import PRESETS
@@ -31,6 +32,7 @@ from cristae.project import Project, Run
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.grow import Growth
+from cristae.separation.handover import Handovers
 from cristae.separation.paths import reduction_for
 from cristae.separation.separate import METHODS, TABLE2, separate
 from cristae.settings import resolve_settings
@@ -111,6 +113,13 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
         return run
     maps = {part: _map(predicted, f"{name}_{part}", found) for part in ("interior", "boundary")}
     sources = GapSources(project, name, maps["interior"], maps["boundary"], labelled)
+    if settings.method != "auto" and not sources.can(settings.method):
+        possible = ", ".join(method for method in METHODS if sources.can(method))
+        lacking = " and ".join(part for part, volume in maps.items() if volume is None)
+        raise DataError(
+            f"{settings.method} needs a map of the interior, the boundary or both, and there is no {lacking} map of "
+            f"{name}; predict one (cristae train, cristae predict), or choose among {possible}"
+        )
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -142,6 +151,8 @@ def _labelled_slices(project: Project, name: str, wanted: Sequence[int]) -> tupl
     absent = sorted(set(wanted) - set(known))
     if absent:
         raise UsageError(f"slices {number_ranges(absent)} have no labels of {name}; there are {number_ranges(known)}")
+    if not known:
+        raise DataError(f"{project.path} has no labelled slice of {name}; import some with: cristae import labels")
     return tuple(sorted(wanted)) or known
 
 
@@ -254,11 +265,21 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         how = separation(settings, gap, sources.project.image.grid.voxel_size, max_bytes)
         # A labelled slice between two gaps is written by the later one.
         stop = last if index + 1 < len(gaps) else last + 1
-        n_new = 0
-        for z, labels in zip(range(first, stop), separate(gap, method, how), strict=False):
-            n_new = max(n_new, int(labels.max()) - highest - index * IDS_PER_GAP)
+        n_new, handovers = 0, Handovers(gap.before, gap.after)
+        for z, labels in enumerate(separate(gap, method, how), start=first):
+            handovers.see(labels)
+            if z == stop:
+                continue
+            top = int(labels.max())
+            if top >= IGNORE_ID:
+                raise DataError(
+                    f"no ids are left for cells that no labelled slice meets: labels go up to {highest}; give cells "
+                    f"numbers below {IGNORE_ID - len(gaps) * IDS_PER_GAP}, and import the labels again"
+                )
+            n_new = max(n_new, top - highest - index * IDS_PER_GAP)
             target.write(Box((z, 0, 0), (z + 1, *labels.shape)), labels[None].astype(np.uint32))
-        return f"{index} {n_new}"
+        renamed = ",".join(f"{found.before}:{found.after}" for found in handovers.found())
+        return f"{index} {n_new} {renamed}"
 
     notes = list(finished)
     todo = [index for index in range(len(gaps)) if not any(note.split()[0] == str(index) for note in notes)]
@@ -267,7 +288,27 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         notes.append(note)
         progress(len(notes), len(gaps))
     build_pyramid(run.path / f"{sources.name}.ome.zarr")
+    run.update(renamed=_tell_renamed(notes, gaps, options))
     return sum(int(note.split()[1]) for note in notes)
+
+
+def _tell_renamed(notes: Sequence[str], gaps: Sequence[tuple[int, int]], options: Options) -> list[list[int]]:
+    """Name the cells to which the labelled slices at the two ends of a gap seem to give different ids.
+
+    Return the two ids and the two slices of each.
+    """
+    found = []
+    for note in sorted(notes, key=lambda note: int(note.split()[0])):
+        number, _, *renamed = note.split()
+        first, last = gaps[int(number)]
+        for pair in renamed[0].split(",") if renamed else ():
+            before, after = map(int, pair.split(":"))
+            found.append([before, after, first, last])
+            options.notify(
+                f"cells: what is {before} on slice {first} seems to be {after} on slice {last}; if it is one cell, "
+                "give it one id and import the labels again"
+            )
+    return found
 
 
 def slice_layer(path: Path, grid: Grid) -> Volume:

@@ -1,7 +1,7 @@
 """Export: any layer of a project as a TIFF stack or a folder of TIFFs, sizes and types intact.
 
-Layers are ``image``, ``<class>`` (its newest mask), ``<class>/probability``, ``annotations/<class>`` and
-``truth/<class>``.
+Layers are ``image``, ``<class>`` (its newest mask), ``<class>/objects`` (ids of its objects), ``<class>/probability``,
+``annotations/<class>`` and ``truth/<class>``.
 """
 
 from __future__ import annotations
@@ -114,6 +114,10 @@ def layers(project: Project) -> dict[str, Path]:
         if (path / "labels" / name).is_dir():
             found[name] = path / "labels" / name
         found[f"{name}/probability"] = path
+    labelled = project.latest("objects")
+    if labelled:
+        names = labelled.manifest["classes"]
+        found |= {f"{name}/objects": labelled.path / f"{name}.ome.zarr" for name in names}
     for stage in ("cells", "track"):  # ids that were tracked are shown in place of those before
         run = project.latest(stage)
         if run:

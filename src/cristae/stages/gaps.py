@@ -84,6 +84,7 @@ class GapSources:
             before=self.labels(first, factor) if first in self.labelled else None,
             after=self.labels(last, factor) if last in self.labelled and last != first else None,
             complete=(first in complete, last in complete),
+            missing=frozenset(z - first for z in facts.get("missing", ()) if first <= z <= last),
         )
 
     def labels(self, z: int, factor: int = 1) -> np.ndarray:

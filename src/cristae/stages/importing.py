@@ -38,7 +38,7 @@ from cristae.io.ome_zarr import (
 )
 from cristae.project import Project
 from cristae.stages.options import Options
-from cristae.stages.survey import survey, whole_shards
+from cristae.stages.survey import black_slices, survey, whole_shards
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -132,13 +132,16 @@ def import_image(
         workplace = _copy(project, opened, fingerprint, options)
         found = workplace / "image.ome.zarr"
         facts = survey(open_volume(found), options.progress("surveying image"))
+        black = black_slices(facts["slice_mean"])
+        if set(black) - set(opened.missing):
+            options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
         options.notify("writing coarser levels")
         build_pyramid(found)
         write_facts(
             found,
             {
                 **facts,
-                "missing": list(opened.missing),
+                "missing": sorted({*opened.missing, *black}),
                 "first_number": opened.first_number,
                 "source": fingerprint,
                 "source_name": Path(source).name,

@@ -7,19 +7,21 @@ from typing import Any
 
 from cristae.errors import UsageError
 from cristae.project import Project, Run
+from cristae.stages.anatomy import anatomy, anatomy_settings
 from cristae.stages.cells import cells, cells_settings
 from cristae.stages.evaluate import evaluate, evaluate_settings
+from cristae.stages.objects import mask_classes, objects, objects_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import predict, predict_settings
 from cristae.stages.track import track, track_settings
 from cristae.stages.train import train, train_settings
 
-STAGES = ("train", "predict", "cells", "track", "evaluate")
+STAGES = ("train", "predict", "cells", "track", "objects", "anatomy", "evaluate")
 """The computing stages, in the order in which they feed each other."""
 
 
 def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Options | None = None) -> list[Run]:
-    """Train, predict, cells and tracks where cells are labelled, evaluate where there is truth; return the runs.
+    """Train and predict; cells, tracks and what lies in them where cells are labelled; evaluate where there is truth.
 
     Parameters
     ----------
@@ -29,6 +31,11 @@ def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Op
         Changes by stage, over those of the project file.
     options
         Shared by all stages.
+
+    Returns
+    -------
+    list of Run
+        In the order of the work.
 
     Raises
     ------
@@ -44,6 +51,9 @@ def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Op
     if any(project.annotations.has_instances(name) for name in project.annotations.classes):
         runs.append(cells(project, cells_settings(project, settings.get("cells", {})), options))
         runs.append(track(project, track_settings(project, settings.get("track", {})), options))
+        if mask_classes(project, runs[1]):
+            runs.append(objects(project, objects_settings(project, settings.get("objects", {})), options))
+            runs.append(anatomy(project, anatomy_settings(project, settings.get("anatomy", {})), options))
     if project.truth.classes:
         runs.append(evaluate(project, evaluate_settings(project, settings.get("evaluate", {})), options))
     else:

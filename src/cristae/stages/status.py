@@ -10,6 +10,17 @@ from cristae.errors import CristaeError
 from cristae.project import Project, Run
 from cristae.stages.score_cells import cells_inputs, find_cells
 
+_RESTS_ON: Mapping[str, tuple[str, ...]] = {
+    "predict": ("train",),
+    "cells": ("predict",),
+    "track": ("cells",),
+    "objects": ("predict",),
+    "anatomy": ("objects", "track"),
+    "evaluate": ("predict",),
+    "study_cells": ("predict",),
+}
+"""The stages whose newest runs a stage takes."""
+
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
 
 
@@ -55,14 +66,16 @@ def status(project: Project) -> list[StageStatus]:
         words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
         found.append(StageStatus("import truth", "done", "; ".join(words)))
     cells = any(annotations.has_instances(name) for name in annotations.classes)
+    organelles = any(not annotations.has_instances(name) for name in annotations.classes)
+    further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
     studies = ("study_cells",) if project.runs("study_cells") else ()
-    stages = ("train", "predict", *(("cells", "track") if cells else ()), "evaluate", "crossvalidate", *studies)
+    stages = ("train", "predict", *further, "evaluate", "crossvalidate", *studies)
     return found + [_stage(project, stage) for stage in stages]
 
 
 def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     """Return what the inputs of a run are now, for those that can have changed since."""
-    trained, predicted, separated = (project.latest(stage) for stage in ("train", "predict", "cells"))
+    trained = project.latest("train")
     # Output maps have other names than the classes of instances whose labels they are learnt from.
     classes = run.manifest.get("learnt") or run.manifest.get("classes") or None
     if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
@@ -74,8 +87,7 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "truth": project.truth.fingerprint(classes),
         "train": trained.id if trained else "",
         "weights": str(trained.manifest.get("weights")) if trained else "",
-        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
-        "cells": f"{separated.id} of {separated.manifest['ended']}" if separated else "",
+        **{stage: _name(project.latest(stage)) for stage in ("predict", "cells", "track", "objects")},
     }
     if run.stage == "evaluate":
         now |= cells_inputs(project, find_cells(project))
@@ -92,16 +104,14 @@ def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
     if changed_inputs(project, run):
         return True
-    rests_on = {
-        "predict": "train",
-        "cells": "predict",
-        "track": "cells",
-        "evaluate": "predict",
-        "study_cells": "predict",
-    }.get(run.stage)
-    before = [project.latest(rests_on)] if rests_on else []
+    before = [project.latest(stage) for stage in _RESTS_ON.get(run.stage, ())]
     before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
     return any(other is not None and is_stale(project, other) for other in before)
+
+
+def _name(run: Run | None) -> str:
+    """Return what a run is called among the inputs of those that rest on it."""
+    return f"{run.id} of {run.manifest['ended']}" if run else ""
 
 
 def _command(project: Project, stage: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,12 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
         "slice_mean": [mean for mean, _ in moments],
         "slice_std": [deviation for _, deviation in moments],
     }
+
+
+def black_slices(slice_mean: Sequence[float]) -> list[int]:
+    """Return the slices without a voxel above 0 that lie between others: lost, while those at an end are padding."""
+    seen = [z for z, mean in enumerate(slice_mean) if mean > 0]
+    return [z for z in range(seen[0], seen[-1]) if slice_mean[z] == 0] if seen else []
 
 
 def grey_moments(counts: np.ndarray) -> tuple[float, float]:

@@ -52,13 +52,14 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     """Give every cell that was separated last one id through the volume.
 
     Writes ``<class>.ome.zarr`` (uint32), shown beside the image too; ``links`` (a row per region of a slice: what it
-    was linked to, and why), ``objects`` (a row per object; those of kind ``island`` reach no body) and ``conflicts``
-    (where labelled slices name one cell differently), as Parquet and CSV.
+    was linked to, and why), ``objects`` (a row per object; those of kind ``island`` reach no body), ``conflicts``
+    (where labelled slices name one cell differently) and ``doubles`` (where a labelled slice gives one id to parts far
+    apart that never meet), as Parquet and CSV.
 
     Raises
     ------
     DataError
-        If cells have not been separated.
+        If cells have not been separated, or there is no number left for a new object.
     ResourceError
         If the project is in use or the disk is full.
     """
@@ -108,7 +109,10 @@ def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSe
     labelled = [int(z) for z in cells.manifest["labelled_slices"]]
     complete = set(project.annotations.complete_slices(name))
     anchors = {z: _anchor(project, name, z) for z in labelled if z in complete}
-    return follow(Planes(source), write, anchors, settings=following, progress=options.progress("track"))
+    try:
+        return follow(Planes(source), write, anchors, settings=following, progress=options.progress("track"))
+    except ValueError as error:
+        raise DataError(f"the cells of {cells.path.name} cannot be tracked: {error}") from error
 
 
 def _anchor(project: Project, name: str, z: int) -> np.ndarray:
@@ -116,10 +120,11 @@ def _anchor(project: Project, name: str, z: int) -> np.ndarray:
     return np.where(ids == IGNORE_ID, np.uint32(0), ids)
 
 
-def _write_tables(tracks: Tracks, run: Run) -> dict[str, int]:
+def _write_tables(tracks: Tracks, run: Run) -> dict[str, Any]:
     """Write the tables, and return what is worth saying of them."""
-    links, objects, conflicts = tracks.links(), tracks.objects(), tracks.conflicts()
-    for stem, table in (("links", links), ("objects", objects), ("conflicts", conflicts)):
+    objects, conflicts, doubles = tracks.objects(), tracks.conflicts(), tracks.doubles()
+    tables = {"links": tracks.links(), "objects": objects, "conflicts": conflicts, "doubles": doubles}
+    for stem, table in tables.items():
         table.to_parquet(run.path / f"{stem}.parquet", index=False)
         table.to_csv(run.path / f"{stem}.csv", index=False)
     kinds = objects["kind"].value_counts()
@@ -128,16 +133,24 @@ def _write_tables(tracks: Tracks, run: Run) -> dict[str, int]:
         "n_lonely_islands": int(kinds.get("island", 0)),
         "n_new_bodies": int(kinds.get("body", 0)),
         "n_conflicts": len(conflicts),
+        "doubles": [[int(one), int(z)] for one, z in doubles[["object", "slice"]].drop_duplicates().to_numpy()],
     }
 
 
-def _say(found: Mapping[str, int], options: Options) -> None:
+def _say(found: Mapping[str, Any], options: Options) -> None:
     if found["n_lonely_islands"]:
         options.notify(f"track: {found['n_lonely_islands']} islands reach no cell; they are listed in objects.csv")
     if found["n_conflicts"]:
         options.notify(
             f"track: in {found['n_conflicts']} places a cell changes its id, as labelled slices name it differently; "
             "they are listed in conflicts.csv"
+        )
+    if found["doubles"]:
+        words = ", ".join(f"{one} on slice {z}" for one, z in found["doubles"][:5])
+        more = f" and {len(found['doubles']) - 5} more" * (len(found["doubles"]) > 5)
+        options.notify(
+            f"track: one id for parts that lie far apart and never meet: {words}{more}; if these are two cells, give "
+            "one of them another id and import the labels again (doubles.csv)"
         )
 
 

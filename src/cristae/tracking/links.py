@@ -14,6 +14,7 @@ import pandas as pd
 from numba import njit
 
 from cristae.tracking.assign import JOINED, OTHER_CELL
+from cristae.tracking.contradictions import find_doubles, find_renamed
 from cristae.tracking.shared import Shared
 from cristae.tracking.table import Regions
 
@@ -129,24 +130,50 @@ class Tracks:
         )
 
     def conflicts(self) -> pd.DataFrame:
-        """Return the places where one region continues another whose id differs: an object changes its id there.
+        """Return the places where an object changes its id, as labelled slices name it differently; sorted by slice.
 
-        It does where labelled slices name one cell differently. Columns: ``object`` and ``next_object``, ``slice``
-        and ``next_slice``, ``overlap_px`` and ``iou``; sorted by slice.
+        Either one region continues another whose id differs, or an object that one labelled slice knows and the next
+        does not hands over half of itself or more, bit by bit, to another that only the next one knows. Columns:
+        ``object`` and ``next_object``, ``slice`` and ``next_slice`` (where most is handed over), ``overlap_px`` (in
+        all slices) and ``iou`` (of the two regions there).
         """
-        regions = self.regions
+        regions, ids = self.regions, self.ids
         pairs = np.flatnonzero((self.state == OTHER_CELL) & regions.mutual & (2 * regions.iou >= 1))
         pairs = pairs[regions.body[regions.lower[pairs]] & regions.body[regions.upper[pairs]]]
-        pairs = pairs[np.argsort(regions.slice_of[regions.lower[pairs]], kind="stable")]
+        overlap = dict(zip(pairs.tolist(), regions.overlap[pairs].tolist(), strict=True))
+        names = {(int(ids[regions.lower[pair]]), int(ids[regions.upper[pair]])) for pair in pairs}
+        for renamed in find_renamed(regions, ids):
+            if (renamed.before, renamed.after) not in names:
+                overlap[renamed.pair] = renamed.overlap
+        ordered = sorted(overlap, key=lambda pair: (int(regions.slice_of[regions.lower[pair]]), pair))
+        pairs = np.array(ordered, np.int64)
         lower, upper = regions.lower[pairs], regions.upper[pairs]
         return pd.DataFrame(
             {
-                "object": self.ids[lower],
-                "next_object": self.ids[upper],
+                "object": ids[lower],
+                "next_object": ids[upper],
                 "slice": regions.slice_of[lower],
                 "next_slice": regions.slice_of[upper],
-                "overlap_px": regions.overlap[pairs],
+                "overlap_px": np.array([overlap[pair] for pair in ordered], np.int64),
                 "iou": regions.iou[pairs],
+            }
+        )
+
+    def doubles(self) -> pd.DataFrame:
+        """Return where a labelled slice gives one id to bodies that lie far apart and never meet; see `find_doubles`.
+
+        Columns: ``object``, ``slice``, ``region`` and ``other_region`` (numbers in the slice, by first pixel) and
+        ``apart_px``; sorted by slice and object.
+        """
+        found = find_doubles(self.regions, self.ids)
+        one, other = (np.array([double[side] for double in found], np.int64) for side in (0, 1))
+        return pd.DataFrame(
+            {
+                "object": self.ids[one],
+                "slice": self.regions.slice_of[one],
+                "region": _number(self.regions, one),
+                "other_region": _number(self.regions, other),
+                "apart_px": np.array([double.apart for double in found], np.float64),
             }
         )
 
