@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from cristae.features.hull import Hulls, hull_corners, hull_measures, merge_hulls, settle
+from cristae.features.quickhull import quickhull
 
 SIZE = (30.0, 4.0, 5.0)
 
@@ -38,6 +39,29 @@ def test_points_inside_are_dropped():
     assert len(hull_corners(cube[(cube[:, :2] == 0).all(axis=1)])) == 2
     volume, area = hull_measures(cube, (1.0, 2.0, 3.0))
     assert (volume, area) == pytest.approx((125 * 6, 50 * (2 + 3 + 6)))
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(4, 300), st.sampled_from([1, 12345, 65536]), st.sampled_from([2, 30, 300]))
+def test_own_hull_equals_that_of_scipy(seed, n, step, span):
+    points = np.random.default_rng(seed).integers(-span, span + 1, (n, 3)) * step
+    points = np.unique(points, axis=0).astype(np.float64)
+    if np.linalg.matrix_rank(points - points[0]) == 3:
+        triangles = quickhull(points)
+        a, b, c = (points[triangles[:, i]] for i in range(3))
+        expected = ConvexHull(points)
+        assert np.linalg.det(np.stack([a, b, c], axis=1)).sum() / 6 == pytest.approx(expected.volume, rel=1e-9)
+        assert set(expected.vertices) <= set(triangles.ravel())
+        assert len(triangles) == 2 * len(np.unique(triangles)) - 4  # closed, without a tunnel
+
+
+def test_points_on_a_sphere_and_points_that_are_too_far_apart():
+    at = np.random.default_rng(0).standard_normal((3000, 3))
+    points = np.rint(at / np.linalg.norm(at, axis=1)[:, None] * 2e6).astype(np.int32)
+    expected = ConvexHull(points * (np.array(SIZE) / 65536))
+    assert hull_measures(points, SIZE) == pytest.approx((expected.volume, expected.area), rel=1e-9)
+    assert len(hull_corners(points)) == len(expected.vertices)
+    assert hull_measures(points * 500, SIZE) == pytest.approx((expected.volume * 500**3, expected.area * 500**2))
 
 
 def test_flat_sets_have_no_volume():

@@ -68,7 +68,7 @@ def test_agrees_with_scikit_image():
 def test_axes_of_an_ellipsoid(voxel_size):
     row = table(ellipsoid(24, 16, 36, voxel_size), 1, voxel_size).iloc[0]
     assert row[["axis_1_nm", "axis_2_nm", "axis_3_nm"]].tolist() == pytest.approx([72, 48, 32], rel=0.007)
-    assert (row["elongation"], row["flatness"]) == pytest.approx((2 / 3, 4 / 9), rel=0.007)
+    assert (row["elongation"], row["flatness"]) == pytest.approx((2 / 3, 4 / 9), rel=0.01)
     assert row[["orientation_z", "orientation_y", "orientation_x"]].tolist() == pytest.approx([0, 0, 1], abs=1e-9)
 
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from cristae.features.quickhull import LARGEST_EXTENT, quickhull
+
 UNITS_PER_VOXEL = 65536
 
 
@@ -63,8 +65,15 @@ def hull_measures(points: np.ndarray, voxel_size: tuple[float, float, float]) ->
     tuple of float
         NaN twice where the points span no volume.
     """
+    scale = np.asarray(voxel_size) / UNITS_PER_VOXEL
+    triangles = _triangles(points)
+    if len(triangles):
+        origin = points[triangles[0, 0]].astype(np.float64)
+        a, b, c = ((points[triangles[:, i]] - origin) * scale for i in range(3))
+        normals = np.cross(b - a, c - a)
+        return float((normals * a).sum() / 6), float(np.linalg.norm(normals, axis=1).sum() / 2)
     try:
-        hull = ConvexHull(points * (np.asarray(voxel_size) / UNITS_PER_VOXEL))
+        hull = ConvexHull(points * scale)
     except (QhullError, ValueError):
         return np.nan, np.nan
     return float(hull.volume), float(hull.area)
@@ -79,11 +88,23 @@ def hull_corners(points: np.ndarray) -> np.ndarray:
         return points[[ends.argmin(), ends.argmax()]]
     if len(varying) == 0 or len(points) <= len(varying) + 1:
         return points
+    triangles = _triangles(points) if len(varying) == 3 else ()
+    if len(triangles):
+        return points[np.unique(triangles)]
     try:
         # Where a border of the volume or of a block cuts an object, its part in a block may be flat.
         return points[np.sort(ConvexHull(points[:, varying].astype(np.float64)).vertices)]
     except QhullError:
         return points
+
+
+def _triangles(points: np.ndarray) -> np.ndarray:
+    """Return the triangles (n, 3) of the hull as rows of the points; none where SciPy has to do it, or cannot either."""
+    if not len(points):
+        return np.zeros((0, 3), np.int32)
+    shifted = points - points[0].astype(np.float64)
+    exact = np.ptp(shifted, axis=0).max() < LARGEST_EXTENT
+    return quickhull(shifted) if exact else np.zeros((0, 3), np.int32)
 
 
 def settle(hulls: Hulls, complete: np.ndarray, voxel_size: tuple[float, float, float]) -> Hulls:

@@ -25,7 +25,6 @@ from skimage.measure import marching_cubes
 _ENDS = [(low, low | 4 >> axis, axis) for axis in range(3) for low in range(8) if not low & 4 >> axis]
 EDGE_LOW = np.array([low for low, _, _ in _ENDS])
 EDGE_HIGH = np.array([high for _, high, _ in _ENDS])
-EDGE_AXIS = np.array([axis for _, _, axis in _ENDS])
 CENTRE = 12  # the extra vertex of a few configurations, in the middle of the others
 
 

@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 
 from cristae.features.hull import Hulls, merge_hulls, settle
-from cristae.features.marching import CENTRE, EDGE_AXIS, EDGE_HIGH, EDGE_LOW, cell_tables
+from cristae.features.marching import cell_tables
 from cristae.features.moments import Moments
 from cristae.features.surface import VoxelSurface, corners_of_cells
 from cristae.features.tiles import march
@@ -180,19 +180,21 @@ def add_mesh(
     nearest = np.floor(centre + 0.5).astype(np.int64)
     tables = cell_tables()
     sums = np.zeros((2 * n_objects, 5))
-    owners, points = march(
+    vertices = march(
         corners.astype(np.int32, copy=False),
         (meshing.weights, first, np.asarray(meshing.voxel_size, np.float64)),
-        (tables.n_triangles, tables.triangles, tables.edges, tables.centre, EDGE_LOW, EDGE_HIGH, EDGE_AXIS, CENTRE),
+        (tables.n_triangles, tables.triangles, tables.edges, tables.centre),
         (nearest, centre - nearest, objects.wanted),
         sums,
     )
-    order = np.argsort(owners, kind="stable")
+    vertices = vertices[np.argsort(vertices[:, 0], kind="stable")]
     unknown = np.full(2 * n_objects, np.nan)
     # The last corners are those of the next block's first cells, so an object that reaches them is not complete.
     last = first + np.array(corners.shape) - 2 * margin - 1
     complete = ((objects.low > first) & (objects.high < last)).all(axis=1).repeat(2)
-    hulls = settle(Hulls(unknown, unknown, owners[order], points[order]), complete, meshing.voxel_size)
+    hulls = settle(
+        Hulls(unknown, unknown, vertices[:, 0].astype(np.int64), vertices[:, 1:]), complete, meshing.voxel_size
+    )
     area, volume, n_vertices, radius, radius2 = np.moveaxis(sums.reshape(n_objects, 2, 5), 2, 0)
     return Mesh(area, volume, n_vertices.astype(np.int64), radius, radius2, hulls)
 

@@ -10,6 +10,21 @@ import numpy as np
 from numba import njit
 
 TILE = 32
+_LOWS = (
+    0,
+    1,
+    2,
+    3,
+    0,
+    1,
+    4,
+    5,
+    0,
+    2,
+    4,
+    6,
+)  # lower corner of each edge; edges 0–3 run along z, 4–7 along y, 8–11 along x
+_CENTRE = 12
 _HALF = 1 << 29
 _UNITS = 65536  # vertices lie at whole 1/65536 of an edge, so that hulls can be compared and merged exactly
 
@@ -25,7 +40,7 @@ def march(labels, lattice, tables, objects, sums):  # type: ignore[no-untyped-de
     lattice
         Filter weights int32, index of the first corner int64 ``(3,)`` in the volume, voxel size float64 ``(3,)``.
     tables
-        Of the cells: number of triangles, triangles, edges, centre, ends and axes of the edges, number of the centre.
+        Of the cells: number of triangles, triangles, edges, centre (see `cristae.features.marching.CellTables`).
     objects
         Per object: nearest voxel to the centroid int64 ``(n, 3)``, the rest of the centroid float64 ``(n, 3)``,
         whether to mesh its smoothed mask and its mask bool ``(n, 2)``.
@@ -35,9 +50,9 @@ def march(labels, lattice, tables, objects, sums):  # type: ignore[no-untyped-de
 
     Returns
     -------
-    tuple of arrays
-        For every vertex the row of its object (int64), and its place int32 ``(m, 3)`` in 1/65536 voxel from the nearest
-        voxel to the centroid.
+    np.ndarray
+        int32 ``(m, 4)``: for every vertex the row in the sums, and its place (z, y, x) in 1/65536 voxel from the
+        nearest voxel to the centroid of its object.
     """
     margin = lattice[0].size - 1
     side = TILE + 1
@@ -51,25 +66,34 @@ def march(labels, lattice, tables, objects, sums):  # type: ignore[no-untyped-de
     slots = np.full(len(sums) // 2 + 1, -1, np.int32)
     found = np.empty(min(len(slots) - 1, wide**3), np.int32)
     boxes = np.empty((len(found), 6), np.int32)
-    vertices = (np.empty(1024, np.int64), np.empty((1024, 3), np.int32))
+    vertices = np.empty((1024, 4), np.int32)
     n_vertices = 0
     cells = np.array(labels.shape) - 2 * margin - 1
     tile = np.empty((2, 3), np.int64)
     box = np.empty((2, 3), np.int64)
+    where = np.empty((2, 3), np.int64)
+    measures = np.empty((2, 3))
+    for axis in range(3):
+        measures[0, axis] = lattice[2][axis]
     for number in range(-(-cells[0] // TILE) * -(-cells[1] // TILE) * -(-cells[2] // TILE)):
         _place(number, cells, tile)
         n_found = _find(labels, tile, margin, (slots, found, boxes))
         for i in range(n_found):
             if _box(boxes[i], tile, margin, box):
                 index = found[i] - 1
+                for axis in range(3):
+                    where[0, axis] = box[1, axis] - box[0, axis] - 1
+                    where[1, axis] = box[0, axis] + lattice[1][axis] - objects[0][index, axis]
+                    measures[1, axis] = objects[1][index, axis]
                 for kind in range(2):
                     if objects[2][index, kind]:
+                        row = 2 * index + kind
                         _fill(labels, found[i], (box, lattice[0], kind == 0), scratch)
-                        row = (2 * index + kind, objects[0][index], objects[1][index])
-                        vertices, n_vertices = _walk(
-                            scratch[3], (box, lattice[1], lattice[2]), tables, row, (sums, vertices, n_vertices)
+                        vertices = _room(vertices, n_vertices + 3 * where[0].prod())
+                        n_vertices = _walk(
+                            scratch[3], (where, measures), tables, sums[row], (vertices, n_vertices, row)
                         )
-    return vertices[0][:n_vertices].copy(), vertices[1][:n_vertices].copy()
+    return vertices[:n_vertices].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -116,7 +140,8 @@ def _widen(run, n, slots, names, boxes):  # type: ignore[no-untyped-def]
     if slot < 0:
         slots[label] = n
         names[n] = label
-        boxes[n] = (z, z, y, y, begin, end)
+        box = boxes[n]
+        box[0], box[1], box[2], box[3], box[4], box[5] = z, z, y, y, begin, end
         return n + 1
     box = boxes[slot]
     box[1] = z  # rows come by rising z
@@ -203,35 +228,36 @@ def _blend(rows, weights, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _walk(field, where, tables, row, results):  # type: ignore[no-untyped-def]
-    """Mesh the cells of a box; return the vertices so far."""
-    box, first, size = where
-    sums, vertices, n_vertices = results
-    depth, height, width = box[1] - box[0] - 1
+def _walk(field, how, tables, sums, results):  # type: ignore[no-untyped-def]
+    """Mesh the cells of a box; return the number of vertices so far."""
+    where, measures = how
+    vertices, n_vertices, row = results
+    n_triangles, triangles, edges, centre = tables
     values = np.empty(8, np.int64)
     at = np.empty(3, np.int64)
-    work = (np.empty((13, 3)), np.empty(12, np.int64))
-    for z in range(depth):
-        for y in range(height):
-            vertices = _room(vertices, n_vertices + 3 * width)
-            at[0] = z + box[0, 0] + first[0] - row[1][0]
-            at[1] = y + box[0, 1] + first[1] - row[1][1]
+    place = np.empty((13, 3))
+    steps = np.empty(12, np.int64)
+    for z in range(where[0, 0]):
+        for y in range(where[0, 1]):
+            at[0], at[1] = z + where[1, 0], y + where[1, 1]
             a, b, c, d = field[z, y], field[z, y + 1], field[z + 1, y], field[z + 1, y + 1]
             after = _column(a[0], b[0], c[0], d[0])
-            for x in range(width):
+            for x in range(where[0, 2]):
                 before = after
                 after = _column(a[x + 1], b[x + 1], c[x + 1], d[x + 1])
                 configuration = before | after << 1
                 if 0 < configuration < 255:
-                    at[2] = x + box[0, 2] + first[2] - row[1][2]
+                    at[2] = x + where[1, 2]
                     values[0], values[1], values[2], values[3] = a[x], a[x + 1], b[x], b[x + 1]
                     values[4], values[5], values[6], values[7] = c[x], c[x + 1], d[x], d[x + 1]
-                    _cut(values, configuration, tables, size, work)
-                    _add_triangles(configuration, tables, work[0], at[0] * size[0], sums[row[0]])
-                    n_vertices = _add_vertices(
-                        tables[2][configuration], at, size, (row, work[1]), (sums, vertices, n_vertices)
-                    )
-    return vertices, n_vertices
+                    used = edges[configuration]
+                    _cut(values, (used, centre[configuration]), measures, place, steps)
+                    height = at[0] * measures[0, 0]
+                    _add_triangles(triangles[configuration], n_triangles[configuration], place, height, sums)
+                    if used & 0x111:
+                        _add_vertices((used, row), at, measures, steps, (sums, vertices[n_vertices:]))
+                        n_vertices += (used & 1) + (used >> 4 & 1) + (used >> 8 & 1)
+    return n_vertices
 
 
 @njit(cache=True, nogil=True)
@@ -242,73 +268,70 @@ def _column(a, b, c, d):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _room(vertices, n):  # type: ignore[no-untyped-def]
-    """Return arrays that hold n vertices, with those so far."""
-    owners, points = vertices
-    if n <= len(owners):
+    """Return an array that holds n vertices, with those so far."""
+    if n <= len(vertices):
         return vertices
-    more_owners = np.empty(2 * n, np.int64)
-    more_points = np.empty((2 * n, 3), np.int32)
-    more_owners[: len(owners)] = owners
-    more_points[: len(points)] = points
-    return more_owners, more_points
+    more = np.empty((2 * n, 4), np.int32)
+    for i in range(len(vertices)):
+        for j in range(4):
+            more[i, j] = vertices[i, j]
+    return more
 
 
 @njit(cache=True, nogil=True)
-def _cut(values, configuration, tables, size, work):  # type: ignore[no-untyped-def]
+def _cut(values, used, measures, place, steps):  # type: ignore[no-untyped-def]
     """Place the vertices of a cell, in nm from its lower corner, by linear interpolation along its edges."""
-    _, _, edges, centre, lows, highs, axes, centre_number = tables
-    place, steps = work
+    edges, centre = used
     n = 0
     middle_z, middle_y, middle_x = 0.0, 0.0, 0.0
     for edge in range(12):
-        if edges[configuration] >> edge & 1:
-            low, axis = lows[edge], axes[edge]
-            start, stop = values[low], values[highs[edge]]
-            steps[edge] = int(np.rint((_HALF - start) / (stop - start) * _UNITS))
-            place[edge, 0] = (low >> 2) * size[0]
-            place[edge, 1] = (low >> 1 & 1) * size[1]
-            place[edge, 2] = (low & 1) * size[2]
-            place[edge, axis] = steps[edge] / _UNITS * size[axis]
+        if edges >> edge & 1:
+            low, axis = _LOWS[edge], edge >> 2
+            start, stop = values[low], values[low | 4 >> axis]
+            steps[edge] = int((_HALF - start) / (stop - start) * _UNITS + 0.5)
+            place[edge, 0] = (low >> 2) * measures[0, 0]
+            place[edge, 1] = (low >> 1 & 1) * measures[0, 1]
+            place[edge, 2] = (low & 1) * measures[0, 2]
+            place[edge, axis] = steps[edge] / _UNITS * measures[0, axis]
             middle_z += place[edge, 0]
             middle_y += place[edge, 1]
             middle_x += place[edge, 2]
             n += 1
-    if centre[configuration]:
-        place[centre_number, 0] = middle_z / n
-        place[centre_number, 1] = middle_y / n
-        place[centre_number, 2] = middle_x / n
+    if centre:
+        place[_CENTRE, 0] = middle_z / n
+        place[_CENTRE, 1] = middle_y / n
+        place[_CENTRE, 2] = middle_x / n
 
 
 @njit(cache=True, nogil=True)
-def _add_triangles(configuration, tables, place, z, sums):  # type: ignore[no-untyped-def]
+def _add_triangles(triangles, n_triangles, place, z, sums):  # type: ignore[no-untyped-def]
     """Add area and volume of a cell's triangles; the volume by Gauss's theorem, as the flux of (z, 0, 0)."""
-    triangles = tables[1][configuration]
-    for i in range(tables[0][configuration]):
-        a, b, c = place[triangles[i, 0]], place[triangles[i, 1]], place[triangles[i, 2]]
-        u0, u1, u2 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-        v0, v1, v2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    for i in range(n_triangles):
+        a, b, c = triangles[i, 0], triangles[i, 1], triangles[i, 2]
+        a0, a1, a2 = place[a, 0], place[a, 1], place[a, 2]
+        u0, u1, u2 = place[b, 0] - a0, place[b, 1] - a1, place[b, 2] - a2
+        v0, v1, v2 = place[c, 0] - a0, place[c, 1] - a1, place[c, 2] - a2
         n0, n1, n2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
         sums[0] += 0.5 * np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
-        sums[1] += (z + (a[0] + b[0] + c[0]) / 3) * n0 / 2
+        sums[1] += (z + a0 + (u0 + v0) / 3) * n0 / 2
 
 
 @njit(cache=True, nogil=True)
-def _add_vertices(edges, at, size, known, results):  # type: ignore[no-untyped-def]
+def _add_vertices(used, at, measures, steps, results):  # type: ignore[no-untyped-def]
     """Add the vertices on the three edges that begin at the cell's lowest corner: every vertex has one such cell."""
-    row, steps = known
-    sums, vertices, n = results
-    index, _, rest = row
+    edges, row = used
+    sums, vertices = results
+    n = 0
     for axis in range(3):
         edge = 4 * axis
         if edges >> edge & 1:
-            point = vertices[1][n]
             squared = 0.0
             for i in range(3):
-                point[i] = at[i] * _UNITS + (steps[edge] if i == axis else 0)
-                squared += ((point[i] / _UNITS - rest[i]) * size[i]) ** 2
-            vertices[0][n] = index
+                unit = at[i] * _UNITS + (steps[edge] if i == axis else 0)
+                vertices[n, i + 1] = unit
+                squared += ((unit / _UNITS - measures[1, i]) * measures[0, i]) ** 2
+            vertices[n, 0] = row
             n += 1
-            sums[index, 2] += 1
-            sums[index, 3] += np.sqrt(squared)
-            sums[index, 4] += squared
-    return n
+            sums[2] += 1
+            sums[3] += np.sqrt(squared)
+            sums[4] += squared
