@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from cristae.features.quickhull import LARGEST_EXTENT, quickhull
+from cristae.features.quickhull import LARGEST_EXTENT, quickhull, volume_and_area
 
 UNITS_PER_VOXEL = 65536
 
@@ -37,7 +37,8 @@ class Hulls:
     owners
         int64 ``(m,)`` rows that the points belong to, rising.
     points
-        int32 ``(m, 3)`` (z, y, x) in 1/65536 voxel, from the voxel nearest to the object's centroid.
+        int32 ``(m, 3)`` (z, y, x) in 1/65536 voxel, from the voxel nearest to the object's centroid, of which no part
+        may be 32,768 voxels away.
     """
 
     volume_nm3: np.ndarray
@@ -66,12 +67,9 @@ def hull_measures(points: np.ndarray, voxel_size: tuple[float, float, float]) ->
         NaN twice where the points span no volume.
     """
     scale = np.asarray(voxel_size) / UNITS_PER_VOXEL
-    triangles = _triangles(points)
+    shifted, triangles = _triangles(points)
     if len(triangles):
-        origin = points[triangles[0, 0]].astype(np.float64)
-        a, b, c = ((points[triangles[:, i]] - origin) * scale for i in range(3))
-        normals = np.cross(b - a, c - a)
-        return float((normals * a).sum() / 6), float(np.linalg.norm(normals, axis=1).sum() / 2)
+        return volume_and_area(shifted, triangles, scale)
     try:
         hull = ConvexHull(points * scale)
     except (QhullError, ValueError):
@@ -81,14 +79,13 @@ def hull_measures(points: np.ndarray, voxel_size: tuple[float, float, float]) ->
 
 def hull_corners(points: np.ndarray) -> np.ndarray:
     """Return those of the points int32 ``(m, 3)`` that can be corners of the hull of these and any further points."""
-    points = np.unique(points, axis=0)
     varying = np.flatnonzero((points != points[:1]).any(axis=0))
     if len(varying) == 1:
         ends = points[:, varying[0]]
         return points[[ends.argmin(), ends.argmax()]]
-    if len(varying) == 0 or len(points) <= len(varying) + 1:
-        return points
-    triangles = _triangles(points) if len(varying) == 3 else ()
+    if len(varying) == 0:
+        return points[:1]
+    triangles = _triangles(points)[1]
     if len(triangles):
         return points[np.unique(triangles)]
     try:
@@ -98,13 +95,11 @@ def hull_corners(points: np.ndarray) -> np.ndarray:
         return points
 
 
-def _triangles(points: np.ndarray) -> np.ndarray:
-    """Return the triangles (n, 3) of the hull as rows of the points; none where SciPy has to do it, or cannot either."""
-    if not len(points):
-        return np.zeros((0, 3), np.int32)
-    shifted = points - points[0].astype(np.float64)
-    exact = np.ptp(shifted, axis=0).max() < LARGEST_EXTENT
-    return quickhull(shifted) if exact else np.zeros((0, 3), np.int32)
+def _triangles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points float64, shifted, and the triangles of their hull: none where SciPy has to try."""
+    shifted = points - points[:1].astype(np.float64)
+    exact = len(points) > 3 and np.abs(shifted).max() < LARGEST_EXTENT / 2
+    return shifted, quickhull(shifted) if exact else np.zeros((0, 3), np.int32)
 
 
 def settle(hulls: Hulls, complete: np.ndarray, voxel_size: tuple[float, float, float]) -> Hulls:

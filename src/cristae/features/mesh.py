@@ -187,7 +187,6 @@ def add_mesh(
         (nearest, centre - nearest, objects.wanted),
         sums,
     )
-    vertices = vertices[np.argsort(vertices[:, 0], kind="stable")]
     unknown = np.full(2 * n_objects, np.nan)
     # The last corners are those of the next block's first cells, so an object that reaches them is not complete.
     last = first + np.array(corners.shape) - 2 * margin - 1

@@ -9,8 +9,8 @@
 All come from one mesh per object (`cristae.features.mesh`): volume, area and hull of different meshes do not fit each
 other, and solidity and sphericity could exceed 1.
 
-Papers: S. Machireddy et al. (2023), *Segmentation and analysis of cells and organelles in volume electron microscopy*
-(solidity, sphericity, circular variance); A. Zwanenburg et al. (2020), Radiology 295, 328 (IBSI).
+Papers: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, equations 5, 6 and 7 (solidity, sphericity, circular
+variance); A. Zwanenburg et al. (2020), Radiology 295, 328 (IBSI).
 """
 
 from __future__ import annotations
@@ -129,10 +129,7 @@ def measure_shapes(
     """
     if labels.ndim != 3 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
         raise ValueError(f"expected ids of 0 and above (z, y, x), got {labels.dtype} of shape {labels.shape}")
-    ids, dense = np.unique(labels, return_inverse=True)
-    has_background = bool(ids.size) and ids[0] == 0
-    ids = ids[1:] if has_background else ids
-    dense = (dense.reshape(labels.shape) + (not has_background)).astype(np.int32)
+    ids, dense = _dense(labels)
     whole = (slice(None), slice(None), slice(None))
     moments = add_moments(dense, len(ids), whole, image=image)
     surface = add_voxel_surface(dense, len(ids), whole, voxel_size=voxel_size)
@@ -142,3 +139,15 @@ def measure_shapes(
     table = moments_table(moments, voxel_size, (depth, height, width))
     table.insert(0, "object_id", ids)
     return pd.concat([table, morphology_table(mesh, moments, surface, voxel_size)], axis=1)
+
+
+def _dense(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids that occur, and the labels as int32 with the first of them for 1, the second for 2, and so on."""
+    highest = int(labels.max(initial=0))
+    if highest > max(labels.size, 1 << 20):
+        ids, dense = np.unique(np.append(0, labels.ravel()), return_inverse=True)
+        return ids[1:], dense[1:].reshape(labels.shape).astype(np.int32)
+    occurs = np.zeros(highest + 1, bool)
+    occurs[labels.ravel()] = True
+    occurs[0] = False
+    return np.flatnonzero(occurs), (np.cumsum(occurs, dtype=np.int32) * occurs)[labels]

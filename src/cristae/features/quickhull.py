@@ -85,6 +85,37 @@ def quickhull(points):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def volume_and_area(points, triangles, scale):  # type: ignore[no-untyped-def]
+    """Return what a closed surface of triangles encloses, and its area.
+
+    Parameters
+    ----------
+    points
+        float64 ``(m, 3)``.
+    triangles
+        int32 ``(f, 3)``, rows of `points`, anticlockwise from outside.
+    scale
+        float64 ``(3,)``, size of a grid step along each axis.
+
+    Returns
+    -------
+    tuple of float
+        Volume and area.
+    """
+    volume, area = 0.0, 0.0
+    origin = points[triangles[0, 0]]
+    corners = np.empty((3, 3))
+    for triangle in triangles:
+        for i in range(3):
+            for j in range(3):
+                corners[i, j] = (points[triangle[i], j] - origin[j]) * scale[j]
+        n0, n1, n2 = _normal(corners[0], corners[1], corners[2])
+        volume += (n0 * corners[0, 0] + n1 * corners[0, 1] + n2 * corners[0, 2]) / 6
+        area += np.sqrt(n0 * n0 + n1 * n1 + n2 * n2) / 2
+    return volume, area
+
+
+@njit(cache=True, nogil=True)
 def _first_corners(points):  # type: ignore[no-untyped-def]
     """Return four points that span a volume, the last below the plane of the others; −1 for it if there are none."""
     corners = np.full(4, -1, np.int64)

@@ -102,6 +102,7 @@ def add_voxel_surface(
     sums = VoxelSurface.empty(n_objects)
     cells, first_z = corners_of_cells(labels, inner, start, 0)
     tables = cell_tables()
+    cells = cells.astype(np.int32, copy=False)
     _add_cells(cells, first_z, (tables.counts, tables.areas(voxel_size)), (sums.counts, sums.area_nm2))
     return sums
 

@@ -51,8 +51,8 @@ def march(labels, lattice, tables, objects, sums):  # type: ignore[no-untyped-de
     Returns
     -------
     np.ndarray
-        int32 ``(m, 4)``: for every vertex the row in the sums, and its place (z, y, x) in 1/65536 voxel from the
-        nearest voxel to the centroid of its object.
+        int32 ``(m, 4)``: for every vertex, by rising row, the row in the sums, and its place (z, y, x) in 1/65536
+        voxel from the nearest voxel to the centroid of its object.
     """
     margin = lattice[0].size - 1
     side = TILE + 1
@@ -93,7 +93,22 @@ def march(labels, lattice, tables, objects, sums):  # type: ignore[no-untyped-de
                         n_vertices = _walk(
                             scratch[3], (where, measures), tables, sums[row], (vertices, n_vertices, row)
                         )
-    return vertices[:n_vertices].copy()
+    return _grouped(vertices[:n_vertices], sums[:, 2])
+
+
+@njit(cache=True, nogil=True)
+def _grouped(vertices, counts):  # type: ignore[no-untyped-def]
+    """Return the vertices by rising row, of which `counts` has the number for each."""
+    places = np.zeros(len(counts) + 1, np.int64)
+    for row in range(len(counts)):
+        places[row + 1] = places[row] + int(counts[row])
+    grouped = np.empty(vertices.shape, np.int32)
+    for i in range(len(vertices)):
+        place = places[vertices[i, 0]]
+        places[vertices[i, 0]] += 1
+        for j in range(4):
+            grouped[place, j] = vertices[i, j]
+    return grouped
 
 
 @njit(cache=True, nogil=True)
