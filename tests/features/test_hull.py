@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from cristae.features.hull import Hulls, hull_corners, hull_measures, merge_hulls, settle
-from cristae.features.quickhull import quickhull
+from cristae.features.quickhull import quickhull, volume_and_area
 
 SIZE = (30.0, 4.0, 5.0)
 
@@ -45,7 +45,7 @@ def test_points_inside_are_dropped():
 @given(st.integers(0, 10**6), st.integers(4, 300), st.sampled_from([1, 12345, 65536]), st.sampled_from([2, 30, 300]))
 def test_own_hull_equals_that_of_scipy(seed, n, step, span):
     points = np.random.default_rng(seed).integers(-span, span + 1, (n, 3)) * step
-    points = np.unique(points, axis=0).astype(np.float64)
+    points = np.unique(points, axis=0)
     if np.linalg.matrix_rank(points - points[0]) == 3:
         triangles = quickhull(points)
         a, b, c = (points[triangles[:, i]] for i in range(3))
@@ -53,6 +53,19 @@ def test_own_hull_equals_that_of_scipy(seed, n, step, span):
         assert np.linalg.det(np.stack([a, b, c], axis=1)).sum() / 6 == pytest.approx(expected.volume, rel=1e-9)
         assert set(expected.vertices) <= set(triangles.ravel())
         assert len(triangles) == 2 * len(np.unique(triangles)) - 4  # closed, without a tunnel
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(5, 120), st.sampled_from([1, 30, 1000]))
+def test_no_point_lies_outside_even_of_faces_that_are_almost_flat(seed, n, noise):
+    rng = np.random.default_rng(seed)
+    points = np.rint(rng.integers(-1, 2, (n, 3)) * 10**6 + rng.standard_normal((n, 3)) * noise).astype(np.int64)
+    triangles = quickhull(points)
+    a, b, c = (points[triangles[:, i]].astype(object) for i in range(3))  # exact: numbers of Python
+    normals = np.cross(b - a, c - a)
+    assert (points.astype(object) @ normals.T <= (normals * a).sum(axis=1)).all()
+    assert len(triangles) == 2 * len(np.unique(triangles)) - 4
+    assert (volume_and_area(points, triangles, np.ones(3))[0] > 0) == (len(triangles) > 0)
 
 
 def test_points_on_a_sphere_and_points_that_are_too_far_apart():

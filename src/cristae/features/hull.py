@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from cristae.features.quickhull import LARGEST_EXTENT, quickhull, volume_and_area
+from cristae.features.quickhull import LARGEST, quickhull, volume_and_area
 
 UNITS_PER_VOXEL = 65536
 
@@ -96,10 +96,10 @@ def hull_corners(points: np.ndarray) -> np.ndarray:
 
 
 def _triangles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points float64, shifted, and the triangles of their hull: none where SciPy has to try."""
-    shifted = points - points[:1].astype(np.float64)
-    exact = len(points) > 3 and np.abs(shifted).max() < LARGEST_EXTENT / 2
-    return shifted, quickhull(shifted) if exact else np.zeros((0, 3), np.int32)
+    """Return the points int64, shifted, and the triangles of their hull: none where SciPy has to try."""
+    shifted = points - points[:1].astype(np.int64)
+    fits = len(points) > 3 and np.abs(shifted).max() < LARGEST
+    return shifted, quickhull(shifted) if fits else np.zeros((0, 3), np.int32)
 
 
 def settle(hulls: Hulls, complete: np.ndarray, voxel_size: tuple[float, float, float]) -> Hulls:

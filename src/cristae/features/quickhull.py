@@ -8,8 +8,9 @@ of them becomes a corner: the triangles that it sees go, and new ones join it to
       .____.____.   ->       .       .        go to the new ones, or lie inside now
       |         |            |       |
 
-Normals are exact for whole numbers below 2²⁶, so a point is misplaced by rounding only within 10⁻⁷ of a grid step;
-within `_COPLANAR` it counts as lying in the plane. Should the horizon not be one ring even so, the caller is told.
+Whether a point lies beyond a triangle is decided exactly: by a floating-point number with a bound of its error, and
+where that does not suffice, in whole numbers. Meshes are full of points that lie in one plane or almost; a hull by
+rounded decisions can come out folded there.
 
 Paper: C. B. Barber, D. P. Dobkin and H. Huhdanpaa (1996), ACM Trans. Math. Softw. 22, 469 (Quickhull).
 """
@@ -19,10 +20,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LARGEST_EXTENT = 1 << 26
-_COPLANAR = 1e-6
+LARGEST = 1 << 29  # coordinates; products of three differences then fit twice 64 bits
+_LOW_BITS = (1 << 31) - 1
+_ERROR = LARGEST * 2.0**-48  # of a height, per size of the normal: some thirty roundings
 # Columns of a triangle: three corners, three neighbours (across the edge from corner i to corner i + 1), the first and
-# the furthest point beyond it, and its state. Planes: unit normal, offset, and the distance of the furthest point.
+# the furthest point beyond it, and its state. Planes: normal, offset, height of the
+# furthest point, and bound of the error of heights.
 _FIRST, _FURTHEST, _STATE = 6, 7, 8
 _PRESENT, _SEEN = 1, 2
 
@@ -34,13 +37,12 @@ def quickhull(points):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     points
-        float64 ``(m, 3)``, whole numbers that span less than `LARGEST_EXTENT` along each axis.
+        int64 ``(m, 3)``, below `LARGEST` in magnitude.
 
     Returns
     -------
     np.ndarray
-        int32 ``(f, 3)``, rows of `points`, anticlockwise from outside. None of them where the points lie in a plane, or
-        are so close to one that rounding spoils the surface.
+        int32 ``(f, 3)``, rows of `points`, anticlockwise from outside; none where the points lie in a plane.
     """
     corners = _first_corners(points)
     if corners[3] < 0:
@@ -48,7 +50,7 @@ def quickhull(points):  # type: ignore[no-untyped-def]
     n = len(points)
     room = 2 * n + 64
     faces = np.full((room, 9), -1, np.int32)
-    planes = np.empty((room, 5))
+    planes = np.empty((room, 6))
     after = np.empty(n, np.int32)
     seen, horizon, begins = np.empty(room, np.int32), np.empty((2 * room, 2), np.int32), np.full(n, -1, np.int32)
     new = np.empty(room, np.int32)
@@ -65,7 +67,7 @@ def quickhull(points):  # type: ignore[no-untyped-def]
         if faces[face, _STATE] != _PRESENT or point < 0:
             continue
         seen[0] = face
-        n_seen, n_horizon = _look(points[point], faces, planes, seen, horizon)
+        n_seen, n_horizon = _look(points, point, (faces, planes), seen, horizon)
         if n_horizon > min(n_free, len(todo) - n_todo) or not _is_ring(faces, horizon[:n_horizon], begins):
             return np.empty((0, 3), np.int32)
         for i in range(n_horizon):
@@ -91,7 +93,7 @@ def volume_and_area(points, triangles, scale):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     points
-        float64 ``(m, 3)``.
+        int64 ``(m, 3)``.
     triangles
         int32 ``(f, 3)``, rows of `points`, anticlockwise from outside.
     scale
@@ -120,25 +122,26 @@ def _first_corners(points):  # type: ignore[no-untyped-def]
     """Return four points that span a volume, the last below the plane of the others; −1 for it if there are none."""
     corners = np.full(4, -1, np.int64)
     corners[0], corners[1] = points[:, 0].argmin(), points[:, 0].argmax()
-    best = 0.0
     a, b = points[corners[0]], points[corners[1]]
+    best = 0.0
     for i in range(len(points)):
-        normal = _normal(a, b, points[i])
-        size = normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2
+        n0, n1, n2 = _normal(a, b, points[i])
+        size = float(n0) ** 2 + float(n1) ** 2 + float(n2) ** 2
         if size > best:
             best = size
             corners[2] = i
     if best == 0:
         return corners
-    normal = _normal(a, b, points[corners[2]])
-    furthest = _COPLANAR * np.sqrt(best)
+    c = points[corners[2]]
+    n0, n1, n2 = _normal(a, b, c)
+    furthest = -1.0
     above = False
     for i in range(len(points)):
         p = points[i]
-        height = normal[0] * (p[0] - a[0]) + normal[1] * (p[1] - a[1]) + normal[2] * (p[2] - a[2])
-        if abs(height) > furthest:
-            furthest = abs(height)
-            above = height > 0
+        height = abs(float(n0) * (p[0] - a[0]) + float(n1) * (p[1] - a[1]) + float(n2) * (p[2] - a[2]))
+        if height > furthest and (_is_above(a, b, c, p) or _is_above(b, a, c, p)):
+            furthest = height
+            above = _is_above(a, b, c, p)
             corners[3] = i
     if above:
         corners[1], corners[2] = corners[2], corners[1]
@@ -154,14 +157,36 @@ def _normal(a, b, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _is_above(a, b, c, p):  # type: ignore[no-untyped-def]
+    """Return whether a point lies strictly above a triangle, exactly."""
+    n0, n1, n2 = _normal(a, b, c)
+    d0, d1, d2 = p[0] - a[0], p[1] - a[1], p[2] - a[2]
+    high = (n0 >> 31) * d0 + (n1 >> 31) * d1 + (n2 >> 31) * d2
+    low = (n0 & _LOW_BITS) * d0 + (n1 & _LOW_BITS) * d1 + (n2 & _LOW_BITS) * d2
+    high += low >> 31
+    return high > 0 or (high == 0 and (low & _LOW_BITS) > 0)
+
+
+@njit(cache=True, nogil=True)
+def _is_beyond(points, point, face, faces):  # type: ignore[no-untyped-def]
+    """Return whether a point lies strictly above a triangle of the surface, where its rounded height cannot tell."""
+    abc = faces[face]
+    return _is_above(points[abc[0]], points[abc[1]], points[abc[2]], points[point])
+
+
+@njit(cache=True, nogil=True)
 def _set_plane(points, face, faces, planes):  # type: ignore[no-untyped-def]
     """Set the plane of a new triangle, and an empty list."""
     a = points[faces[face, 0]]
-    n0, n1, n2 = _normal(a, points[faces[face, 1]], points[faces[face, 2]])
-    length = np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
-    planes[face, 0], planes[face, 1], planes[face, 2] = n0 / length, n1 / length, n2 / length
-    planes[face, 3] = planes[face, 0] * a[0] + planes[face, 1] * a[1] + planes[face, 2] * a[2]
-    planes[face, 4] = _COPLANAR
+    normal = _normal(a, points[faces[face, 1]], points[faces[face, 2]])
+    offset, size = 0.0, 0.0
+    for i in range(3):
+        planes[face, i] = normal[i]
+        offset += planes[face, i] * a[i]
+        size += abs(planes[face, i])
+    planes[face, 3] = offset
+    planes[face, 4] = 0
+    planes[face, 5] = size * _ERROR
     faces[face, _FIRST] = faces[face, _FURTHEST] = -1
     faces[face, _STATE] = _PRESENT
 
@@ -186,14 +211,15 @@ def _hand_on(points, point, to, faces, planes, after):  # type: ignore[no-untype
     new, corner = to
     while point >= 0:
         following = after[point]
-        p0, p1, p2 = points[point, 0], points[point, 1], points[point, 2]
+        p0, p1, p2 = float(points[point, 0]), float(points[point, 1]), float(points[point, 2])
         for i in range(len(new) if point != corner else 0):
             face = new[i]
             height = planes[face, 0] * p0 + planes[face, 1] * p1 + planes[face, 2] * p2 - planes[face, 3]
-            if height > _COPLANAR:
+            error = planes[face, 5]
+            if height > error or (height >= -error and _is_beyond(points, point, face, faces)):
                 after[point] = faces[face, _FIRST]
                 faces[face, _FIRST] = point
-                if height > planes[face, 4]:
+                if height > planes[face, 4] or faces[face, _FURTHEST] < 0:
                     planes[face, 4] = height
                     faces[face, _FURTHEST] = point
                 break
@@ -201,9 +227,10 @@ def _hand_on(points, point, to, faces, planes, after):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _look(point, faces, planes, seen, horizon):  # type: ignore[no-untyped-def]
+def _look(points, point, surface, seen, horizon):  # type: ignore[no-untyped-def]
     """List the triangles that a point sees, and the sides at which its sight ends; return the number of both."""
-    p0, p1, p2 = point[0], point[1], point[2]
+    faces, planes = surface
+    p0, p1, p2 = float(points[point, 0]), float(points[point, 1]), float(points[point, 2])
     faces[seen[0], _STATE] = _SEEN
     n_seen, n_horizon, i = 1, 0, 0
     while i < n_seen:
@@ -212,7 +239,8 @@ def _look(point, faces, planes, seen, horizon):  # type: ignore[no-untyped-def]
             other = faces[face, 3 + side]
             if faces[other, _STATE] == _PRESENT:
                 height = planes[other, 0] * p0 + planes[other, 1] * p1 + planes[other, 2] * p2 - planes[other, 3]
-                if height > _COPLANAR:
+                error = planes[other, 5]
+                if height > error or (height >= -error and _is_beyond(points, point, other, faces)):
                     faces[other, _STATE] = _SEEN
                     seen[n_seen] = other
                     n_seen += 1

@@ -10,20 +10,8 @@ import numpy as np
 from numba import njit
 
 TILE = 32
-_LOWS = (
-    0,
-    1,
-    2,
-    3,
-    0,
-    1,
-    4,
-    5,
-    0,
-    2,
-    4,
-    6,
-)  # lower corner of each edge; edges 0–3 run along z, 4–7 along y, 8–11 along x
+# Lower corner of each edge: edges 0–3 run along z, 4–7 along y, 8–11 along x, as in `cristae.features.marching`.
+_LOWS = tuple(low for axis in range(3) for low in range(8) if not low & 4 >> axis)
 _CENTRE = 12
 _HALF = 1 << 29
 _UNITS = 65536  # vertices lie at whole 1/65536 of an edge, so that hulls can be compared and merged exactly
