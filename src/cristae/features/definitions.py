@@ -1,0 +1,15 @@
+"""What a column of a feature table means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One column of a table: its unit ("" for none), what it means in a sentence, its formula, and where it comes from."""
+
+    unit: str
+    meaning: str
+    equation: str = ""
+    paper: str = ""
