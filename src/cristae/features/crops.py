@@ -78,9 +78,11 @@ class Faces:
 
 
 def trimmed(mask: np.ndarray, margin: int = 0) -> np.ndarray:
-    """Return the object in its bounding box with a margin of False, a new contiguous bool array; empty if it is."""
+    """Return the object in its bounding box with a margin of False, a new C-contiguous bool array."""
     box = bounding_box(mask)
-    return np.pad(mask[box], margin) if mask[box].size else np.zeros((0, 0, 0), np.bool_)
+    whole = np.zeros([n + 2 * margin for n in mask[box].shape], np.bool_)
+    whole[tuple(slice(margin, n - margin) for n in whole.shape)] = mask[box]
+    return whole
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
