@@ -84,15 +84,24 @@ def test_a_ball_is_a_rod_as_long_as_wide(voxel_size):
     assert found["skeleton_length_um"] == pytest.approx(0.3, rel=0.1)
 
 
-def test_bumps_are_not_branches():
-    straight = rod((0, 0, 0), (0, 0, 1000), 80, (10.0,) * 3)
-    rng = np.random.default_rng(0)
-    padded = np.pad(straight, 3)
-    noise = ndimage.gaussian_filter(rng.normal(size=padded.shape), 1.5)
-    rough = ndimage.gaussian_filter(padded.astype(float), 1) + noise / noise.std() * 0.15 > 0.5
+def roughened(mask, seed):
+    """The largest piece of a mask whose surface is bumpy."""
+    padded = np.pad(mask, 4).astype(np.float32)
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=padded.shape), 3)
+    rough = ndimage.gaussian_filter(padded, 2) + noise / noise.std() * 0.12 > 0.5
     labels, _ = ndimage.label(rough)
-    rough = labels == np.bincount(labels[labels > 0]).argmax()
-    assert counts(measured(rough, (10.0,) * 3)) == [1, 2, 0]
+    return labels == np.bincount(labels[labels > 0]).argmax()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bumps_are_not_branches(seed):
+    straight = rod((0, 0, 0), (0, 0, 1000), 110, (10.0,) * 3)
+    assert counts(measured(roughened(straight, seed), (10.0,) * 3)) == [1, 2, 0]
+    tips = [(0, 700, 0), (0, -400, 500), (150, -400, -500)]
+    fork = tree([((0, 0, 0), tip) for tip in tips], 110, (10.0,) * 3)
+    found = measured(roughened(fork, seed), (10.0,) * 3)
+    assert counts(found) == [3, 3, 1]
+    assert found["skeleton_length_um"] == pytest.approx(sum(math.hypot(*tip) + 110 for tip in tips) / 1e3, rel=0.06)
 
 
 def test_several_pieces_add_up():

@@ -9,13 +9,14 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from cristae.features.thinning import thinned
+from cristae.features.thinning import distance_inside, thinned
 
 CUBE = (10.0, 10.0, 10.0)
+MOSTLY = [True] * 9 + [False]
 
 
 def thin(mask, voxel_size):
-    return thinned(mask, ndimage.distance_transform_edt(mask, sampling=voxel_size), min(voxel_size))
+    return thinned(mask, distance_inside(mask, voxel_size), min(voxel_size))
 
 
 def assert_same_topology(mask, lines):
@@ -26,6 +27,17 @@ def assert_same_topology(mask, lines):
     np.testing.assert_array_equal(np.unique(piece[lines]), np.arange(1, n_pieces + 1))
     assert ndimage.label(~lines)[1] == ndimage.label(~mask)[1]
     assert euler_number(lines, connectivity=3) == euler_number(mask, connectivity=3)
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.sampled_from(MOSTLY)),
+    st.sampled_from(VOXEL_SIZES),
+)
+def test_distance_is_that_of_scipy(mask, voxel_size):
+    mask = np.pad(mask, 1)
+    expected = ndimage.distance_transform_edt(mask, sampling=voxel_size)
+    np.testing.assert_allclose(distance_inside(mask, voxel_size), expected, rtol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,8 +15,8 @@ Three things keep numbers from being those of voxels rather than of the object:
 - Ends. Thinning eats limbs up from their ends, by about their radius. From an end, the line goes on straight to where
   it leaves the object, but no farther than twice the distance to the surface: a rod is as long as it is, round ends and
   all, and a ball is a rod as long as wide, one branch with two ends.
-- Spurs. A bump on the surface grows a side branch from the middle of the limb. Side branches that end within 1½ times
-  the junction's distance to the surface do not count.
+- Spurs. A bump on the surface grows a side branch from the middle of the limb. Side branches count if the largest ball
+  in the object around their end reaches 1½ times as far from the junction as the one around the junction does.
 
 How it is thinned, and after whom: `cristae.features.thinning`.
 """
@@ -30,19 +30,18 @@ from typing import ClassVar
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from cristae.features.crops import Nanometres, trimmed
 from cristae.features.definitions import Definition
 from cristae.features.holes import filled
-from cristae.features.thinning import thinned
+from cristae.features.thinning import distance_inside, thinned
 
 _STAIRS = 2.0
 """Positions are averaged over so many stairs to each side; a stair is as long as voxels are longer than wide."""
 _SPUR = 1.5
-"""Side branches shorter than this many times the distance from the junction to the surface do not count."""
+"""A ball in the object around the end of a side branch has to reach so many times as far as that at its junction."""
 _ROUNDS = 20
 """Spurs grow on spurs, but not for ever."""
 _SOURCES = 256
@@ -157,7 +156,7 @@ def find_branches(lines: np.ndarray, voxel_size: Nanometres, reach: int = 0) -> 
 def _skeleton(whole: np.ndarray, voxel_size: Nanometres) -> tuple[Branches, float]:
     """Return the branches without spurs, led on to the surface, and their mean distance from it in nm."""
     reach = math.ceil(_STAIRS * max(voxel_size) / min(voxel_size)) + 1
-    distance = np.asarray(distance_transform_edt(whole, sampling=voxel_size))
+    distance = distance_inside(whole, voxel_size)
     lines = thinned(whole, distance, min(voxel_size))
     branches = _led_on(find_branches(lines, voxel_size, reach), distance, voxel_size)
     for _ in range(_ROUNDS):
@@ -168,7 +167,7 @@ def _skeleton(whole: np.ndarray, voxel_size: Nanometres) -> tuple[Branches, floa
         wiped = [branches.voxels[np.isin(branches.node, tips)], *(branches.along(spur) for spur in spurs)]
         lines[tuple(np.concatenate(wiped).T)] = False
         branches = _led_on(find_branches(lines, voxel_size, reach), distance, voxel_size)
-    return branches, float(distance[lines].mean())
+    return branches, float(distance[lines].mean(dtype=np.float64))
 
 
 def _at_points(values: np.ndarray, branches: Branches, voxel_size: Nanometres) -> np.ndarray:
@@ -235,11 +234,12 @@ def _spurs(branches: Branches, distance: np.ndarray, voxel_size: Nanometres) -> 
     degrees = branches.degrees
     of_ends = _of_ends(branches)
     side = np.flatnonzero((of_ends.min(axis=1) == 1) & (of_ends.max(axis=1) > 2))
-    junction = branches.ends[side, of_ends[side].argmax(axis=1)]
-    radii = _at_points(distance, branches, voxel_size)[junction]
-    short = branches.lengths[side] < _SPUR * radii
-    side, junction = side[short], junction[short]
-    order = np.lexsort((-branches.lengths[side], junction))
+    junction, tip = branches.ends[side, of_ends[side].argmax(axis=1)], branches.ends[side, of_ends[side].argmin(axis=1)]
+    radii = _at_points(distance, branches, voxel_size)
+    reach = np.linalg.norm(branches.positions[tip] - branches.positions[junction], axis=1) + radii[tip]
+    short = reach < _SPUR * radii[junction]
+    side, junction, reach = side[short], junction[short], reach[short]
+    order = np.lexsort((-reach, junction))
     side, junction = side[order], junction[order]
     rank = np.arange(side.size) - np.searchsorted(junction, junction)
     n_short = np.bincount(junction, minlength=len(degrees))

@@ -69,6 +69,63 @@ def thinned(mask: np.ndarray, distance: np.ndarray, layer: float) -> np.ndarray:
     return solid.astype(np.bool_)
 
 
+def distance_inside(mask: np.ndarray, voxel_size: tuple[float, float, float]) -> np.ndarray:
+    """Return the distance from each voxel of an object to the nearest one outside, centre to centre.
+
+    Parameters
+    ----------
+    mask
+        bool ``(z, y, x)`` with a margin of at least one False voxel.
+    voxel_size
+        nm, ``(z, y, x)``.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(z, y, x)``, nm; 0 outside. It takes time by the object's voxels times its width, not by the crop.
+    """
+    along_x = _squares_along_x(mask, voxel_size[2])
+    along_y = _spread_squares(along_x, 1, voxel_size[1])
+    return np.asarray(np.sqrt(_spread_squares(along_y, 0, voxel_size[0])))
+
+
+@njit(cache=True, nogil=True)
+def _squares_along_x(mask: np.ndarray, length: float) -> np.ndarray:
+    """Return the square of the distance along x to the nearest voxel outside."""
+    n_z, n_y, n_x = mask.shape
+    squares = np.zeros(mask.shape, np.float32)
+    for z in range(n_z):
+        for y in range(n_y):
+            steps = 0
+            for x in range(n_x):
+                steps = steps + 1 if mask[z, y, x] else 0
+                squares[z, y, x] = (steps * length) ** 2
+            steps = 0
+            for x in range(n_x - 1, -1, -1):
+                steps = steps + 1 if mask[z, y, x] else 0
+                squares[z, y, x] = min(squares[z, y, x], (steps * length) ** 2)
+    return squares
+
+
+@njit(cache=True, nogil=True)
+def _spread_squares(squares: np.ndarray, axis: int, length: float) -> np.ndarray:
+    """Return the least of squares at k voxels along an axis plus (k · length)²; 0 stays 0 and bounds the search."""
+    n_z, n_y, n_x = squares.shape
+    spread = squares.copy()
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                best = squares[z, y, x]
+                k = 1
+                while (k * length) ** 2 < best:
+                    dz, dy = (k, 0) if axis == 0 else (0, k)
+                    near = min(squares[z - dz, y - dy, x], squares[z + dz, y + dy, x])
+                    best = min(best, np.float32(near + (k * length) ** 2))
+                    k += 1
+                spread[z, y, x] = best
+    return spread
+
+
 @njit(cache=True, nogil=True)
 def _thin(solid: np.ndarray, distance: np.ndarray, around: np.ndarray, layer: float) -> None:
     """Thin in place."""
