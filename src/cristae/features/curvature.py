@@ -109,6 +109,8 @@ class Curvature:
         if np.count_nonzero(mask) * math.prod(voxel_size) < 4 / 3 * math.pi * sigma**3:
             return dict.fromkeys(DEFINITIONS, math.nan)
         surface = surface_curvature(mask, voxel_size, sigma)
+        if not surface.area.any():
+            return dict.fromkeys(DEFINITIONS, math.nan)
         mean, gaussian = surface.mean * 1e3, surface.gaussian * 1e6
         share = surface.area / surface.area.sum()
         curvedness = np.sqrt(np.maximum(0, 2 * mean**2 - gaussian))

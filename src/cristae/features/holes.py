@@ -29,7 +29,8 @@ import pandas as pd
 from numba import njit
 
 from cristae.features.definitions import Definition
-from cristae.features.parts import PartGraph, paint, runs_of
+from cristae.features.parts import PartGraph
+from cristae.features.runs import paint, runs_of
 
 _PAPER = "Machireddy et al., Figure 1E"
 

@@ -132,7 +132,7 @@ def _thin(solid: np.ndarray, distance: np.ndarray, around: np.ndarray, layer: fl
     listed = np.zeros(solid.size, np.bool_)
     fresh = np.zeros(solid.size, np.bool_)
     border = np.empty(np.count_nonzero(solid), np.int64)
-    chosen = np.empty(border.size, np.int64)
+    due, chosen = np.empty(border.size, np.int64), np.empty(border.size, np.int64)
     n_border = _list_border(solid, around, listed, border)
     deepest = 0.0
     for voxel in range(solid.size):
@@ -142,13 +142,13 @@ def _thin(solid: np.ndarray, distance: np.ndarray, around: np.ndarray, layer: fl
     while n_gone or reach < deepest + 2 * layer:
         n_gone = 0
         for side in (4, 22, 10, 16, 12, 14):
-            n_chosen = _choose(solid, border[:n_border], around, side, chosen)
-            n_near = 0
-            for voxel in chosen[:n_chosen]:
-                if distance[voxel] <= reach:
-                    chosen[n_near] = voxel
-                    n_near += 1
-            n = _peel(solid, chosen[:n_near], around, side, fresh)
+            n_due = 0
+            for voxel in border[:n_border]:
+                if solid[voxel] and distance[voxel] <= reach and not solid[voxel + around[side]]:
+                    due[n_due] = voxel
+                    n_due += 1
+            n_chosen = _choose(solid, due[:n_due], around, side, chosen)
+            n = _peel(solid, chosen[:n_chosen], around, side, fresh)
             n_gone += n
             n_border = _uncover(solid, chosen[:n], around, listed, border, n_border)
             for voxel in chosen[:n]:
@@ -193,12 +193,12 @@ def _uncover(
 
 
 @njit(cache=True, nogil=True)
-def _choose(solid: np.ndarray, border: np.ndarray, around: np.ndarray, side: int, chosen: np.ndarray) -> int:
-    """List what is at a side and no end of a line: first tips with nothing behind, then the rest; return how many."""
+def _choose(solid: np.ndarray, due: np.ndarray, around: np.ndarray, side: int, chosen: np.ndarray) -> int:
+    """List what is due at a side and no end of a line: tips with nothing behind, then the rest; return how many."""
     n = 0
     for behind in range(2):
-        for voxel in border:
-            if solid[voxel] and not solid[voxel + around[side]] and solid[voxel - around[side]] == behind:
+        for voxel in due:
+            if solid[voxel - around[side]] == behind:
                 there = _neighbours(solid, voxel, around)
                 held = there & _FACES
                 if there & (there - 1) and (behind or held & (held - 1) == 0):
