@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One column of a table: its unit ("" for none), what it means in a sentence, its formula, and where it comes from."""
+    """One column of a table: its unit ("" for none), its meaning, its formula, and where it comes from."""
 
     unit: str
     meaning: str
