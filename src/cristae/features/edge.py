@@ -38,6 +38,8 @@ _MEANINGLESS = (
     "nucleus_centre_distance_nm",
     "envelope_distance_nm",
     "proximity_to_envelope",
+    "nearest_id",
+    "nearest_dist_nm",
     "membrane_dist_nm",
     "membrane_contact_um2",
     *HOLES,
@@ -46,6 +48,14 @@ _MEANINGLESS = (
     *SKELETON,
 )
 _MEANINGFUL = (
+    "sample_id",
+    "object_id",
+    "class",
+    "parent_cell_id",
+    "parent_nucleus_id",
+    "share_inside",
+    "model_id",
+    "run_id",
     "n_voxels",
     "touches_edge",
     "surface_smoothed",
