@@ -1,4 +1,7 @@
-"""The assertion accepts every renaming, refuses everything else, and says what differs."""
+"""The assertion accepts every renaming, refuses everything else, says what differs; features keep promises."""
+
+import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cristae.testing import assert_same_objects
+from cristae.features.definitions import Definition
+from cristae.features.registry import FEATURES
+from cristae.testing import assert_same_objects, check_feature
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=4)
 LABELS = hnp.arrays(np.uint32, SHAPES, elements=st.integers(0, 3))
@@ -84,3 +89,72 @@ def test_a_mask_is_not_two_objects():
         assert_same_objects(np.zeros((2, 2), bool), np.zeros((2, 2), int))
     with pytest.raises(AssertionError, match="shape"):
         assert_same_objects(np.zeros((2, 3), int), np.zeros((2, 2), int))
+
+
+class Good:
+    """A feature that keeps every promise: volume, and mean grey value where there is an image."""
+
+    definitions: ClassVar = {"v_nm3": Definition("nm³", "volume"), "grey": Definition("", "mean grey value")}
+    meaningless_when_cut: ClassVar = {"v_nm3"}
+
+    def __call__(self, mask, image, voxel_size):
+        grey = math.nan if image is None else float(np.sort(image[mask]).astype(float).mean())
+        return {"v_nm3": float(mask.sum() * np.prod(voxel_size)), "grey": grey}
+
+
+def spoilt(change):
+    """The good feature with its values changed by a function of the values and the inputs."""
+
+    class Spoilt(Good):
+        def __call__(self, mask, image, voxel_size):
+            found = super().__call__(mask, image, voxel_size)
+            return change(found, mask, image) or found
+
+    return Spoilt()
+
+
+def wipe(found, mask, image):
+    mask[...] = False
+
+
+def bleach(found, mask, image):
+    if image is not None:
+        image += 1
+
+
+RANDOM = np.random.default_rng()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found, mask, image: {"v_nm3": 1.0}, "missing: \\['grey'\\]"),
+        (lambda found, mask, image: {**found, "more": 1.0}, "not defined: \\['more'\\]"),
+        (lambda found, mask, image: {**found, "grey": math.inf}, "infinite grey"),
+        (lambda found, mask, image: {**found, "grey": "7"}, "numbers"),
+        (wipe, "changed its inputs"),
+        (bleach, "changed its inputs"),
+        (lambda found, mask, image: {**found, "grey": RANDOM.random()}, "asked again"),
+        (lambda found, mask, image: {**found, "grey": float(mask.flags.c_contiguous)}, "Fortran"),
+        (lambda found, mask, image: {**found, "grey": float(mask.strides[0] // mask.strides[2])}, "as before"),
+        (lambda found, mask, image: {**found, "grey": float(np.argwhere(mask)[0, 0])}, "larger crop"),
+        (lambda found, mask, image: {**found, "grey": math.nan if image is None else image.mean()}, "larger crop"),
+        (lambda found, mask, image: {**found, "grey": float(mask[0].any())}, "without a margin"),
+    ],
+)
+def test_each_broken_promise_of_a_feature_is_found(change, message):
+    with pytest.raises(AssertionError, match=message):
+        check_feature(spoilt(change))
+
+
+def test_definitions_of_a_feature_are_looked_at():
+    for name, value in (("definitions", {}), ("definitions", {"v": "volume"}), ("meaningless_when_cut", {"other"})):
+        feature = Good()
+        setattr(feature, name, value)
+        with pytest.raises(AssertionError, match=name):
+            check_feature(feature)
+
+
+@pytest.mark.parametrize("make", [Good, *FEATURES.values()])
+def test_good_features_and_those_of_cristae_pass(make):
+    check_feature(make())

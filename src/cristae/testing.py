@@ -1,4 +1,4 @@
-"""Assertions for tests of segmentations, those of cristae and those of others.
+"""Assertions for tests of segmentations and of features, those of cristae and those of others.
 
 >>> import numpy as np
 >>> from cristae.testing import assert_same_objects
@@ -7,8 +7,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
+from cristae.features.crops import Nanometres
+from cristae.features.definitions import Definition
+from cristae.features.registry import ObjectFeature, wrong_values
 from cristae.metrics.instance import Contingency, contingency
 
 _N_NAMED = 3
@@ -49,6 +55,97 @@ def assert_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
     n_voxels = int(table.n_voxels[table.segmentation == invented].sum())
     where = _first(found == invented)
     raise AssertionError(f"found object {invented} ({n_voxels} voxels, first at {where}) where nothing was expected")
+
+
+def check_feature(feature: ObjectFeature) -> None:
+    """Assert that a feature of objects keeps to what cristae asks of it (`cristae.features.registry.ObjectFeature`).
+
+    It is called on small objects (one voxel, a plate, a ball, a hollow one, two pieces), with and without an image. It
+    has to return its columns, finite or NaN; the same when asked again, whatever the memory order of the arrays, the
+    margin of the crop and the grey values around the object; and to leave its inputs as they are.
+
+    Parameters
+    ----------
+    feature
+        What the entry point makes.
+
+    Raises
+    ------
+    AssertionError
+        At the first promise that is broken; the message names it, the object and the values.
+    """
+    definitions = feature.definitions
+    if not definitions or not all(isinstance(meaning, Definition) for meaning in definitions.values()):
+        raise AssertionError("expected `definitions` that map the name of each column to a Definition")
+    if not set(feature.meaningless_when_cut) <= set(definitions):
+        raise AssertionError("expected `meaningless_when_cut` to name columns of `definitions` only")
+    rng = np.random.default_rng(0)
+    voxel_size = (12.0, 5.0, 8.0)
+    for name, mask in _objects():
+        image = rng.integers(1, 255, mask.shape).astype(np.uint8)
+        for grey in (None, image):
+            what = f"{name} {'without' if grey is None else 'with'} an image"
+            expected = _measured(feature, (mask, grey), voxel_size, what)
+            for change, arrays in _changes(mask, grey, rng):
+                found = _measured(feature, arrays, voxel_size, f"{what}, {change}")
+                _assert_close(found, expected, f"{what}, {change}")
+
+
+def _objects() -> Iterator[tuple[str, np.ndarray]]:
+    """Yield small objects, each with a margin of one voxel."""
+    distance = np.sqrt(sum((axis - 8) ** 2 for axis in np.indices((17, 17, 17))))
+    pieces = np.zeros((9, 12, 20), np.bool_)
+    pieces[1:8, 1:5, 1:6] = pieces[2:5, 7:11, 9:19] = True
+    yield "one voxel", np.pad(np.ones((1, 1, 1), np.bool_), 1)
+    yield "a plate", np.pad(np.ones((1, 9, 14), np.bool_), 1)
+    yield "a ball", distance < 7.3
+    yield "a hollow ball", (distance < 7.3) & (distance > 3.2)
+    yield "two pieces", pieces
+
+
+def _measured(
+    feature: ObjectFeature, arrays: tuple[np.ndarray, np.ndarray | None], voxel_size: Nanometres, what: str
+) -> dict[str, float]:
+    """Return the values of a feature; refuse wrong ones and changed inputs."""
+    mask, image = arrays
+    before = mask.copy(), np.array(image)
+    found = dict(feature(mask, image, voxel_size))
+    strange = {name: value for name, value in found.items() if not isinstance(value, float | int | np.floating)}
+    if strange:
+        raise AssertionError(f"{what}: expected numbers, got {strange}")
+    fault = wrong_values(found, feature.definitions)
+    if fault:
+        raise AssertionError(f"{what}: {fault}")
+    if not np.array_equal(mask, before[0]) or (image is not None and not np.array_equal(image, before[1])):
+        raise AssertionError(f"{what}: the feature changed its inputs")
+    return found
+
+
+def _changes(
+    mask: np.ndarray, image: np.ndarray | None, rng: np.random.Generator
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray | None]]]:
+    """Yield the same object in other arrays, and what is other about them."""
+    yield "asked again", (mask, image)
+    yield "in Fortran order", (np.asfortranarray(mask), None if image is None else np.asfortranarray(image))
+    wide = [np.repeat(np.repeat(array, 2, axis=1), 3, axis=2) for array in (mask, mask if image is None else image)]
+    strided = [array[:, ::2, ::3] for array in wide]
+    yield "as a view with strides", (strided[0], None if image is None else strided[1])
+    margins = ((2, 3), (4, 0), (1, 5))
+    larger = np.pad(mask, margins)
+    around = rng.integers(0, 256, larger.shape).astype(np.uint8)
+    if image is not None:
+        around[larger] = image[mask]
+    yield "in a larger crop with other surroundings", (larger, None if image is None else around)
+    tight = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(mask))
+    yield "without a margin", (mask[tight], None if image is None else image[tight])
+
+
+def _assert_close(found: Mapping[str, float], expected: Mapping[str, float], what: str) -> None:
+    """Assert that values agree to 1e-9, NaN with NaN."""
+    for name, value in expected.items():
+        same = math.isclose(found[name], value, rel_tol=1e-9, abs_tol=1e-12)
+        if not same and not (math.isnan(value) and math.isnan(found[name])):
+            raise AssertionError(f"{what}: expected {name} = {value} as before, got {found[name]}")
 
 
 def _difference(found: np.ndarray, expected: np.ndarray, table: Contingency, true_id: int) -> str:
