@@ -17,7 +17,7 @@ def _bellman_ford(
 ) -> np.ndarray:
     """Cost of the cheapest path, by relaxing until nothing changes."""
     cost = np.where(seeds > 0, 0, np.inf)
-    into = [np.maximum(1, np.rint(8 * s * (1 + barrier * boundary / 255.0))) for s in steps]
+    into = [np.maximum(1, np.rint(8 * s * (1 + barrier * (boundary / 255.0) ** 1.5))) for s in steps]
     while True:
         before = cost.copy()
         for axis in range(3):

@@ -31,7 +31,7 @@ class CellsSettings(BaseModel):
     slices: tuple[int, ...] = Field((), description="labelled slices to start from; empty means all")
     interior_threshold: float = Field(0.5, gt=0, le=1, description="probability from which on a voxel is of a cell")
     boundary_threshold: float = Field(0.5, gt=0, le=1, description="probability that counts as boundary when it is cut")
-    barrier: float = Field(1000.0, ge=0, description="what a sure boundary costs a path, in times its own length")
+    barrier: float = Field(2000.0, ge=0, description="what a sure boundary costs a path, in times its own length")
     new_height: float = Field(0.5, ge=0, le=1.01, description="boundary around a cell that no labelled slice meets")
     new_depth: float = Field(0.25, ge=0, le=1, description="boundary below which voxels of such a cell count")
     weakest: float = Field(0.4, ge=0, le=1, description="basins are joined where the mean boundary is below this")
