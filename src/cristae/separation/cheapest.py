@@ -32,7 +32,7 @@ def cheapest_paths(
     steps: tuple[float, float, float] = (1.0, 1.0, 1.0),
     allowed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give every voxel to the seed with the cheapest path to it; a step costs its length × (1 + barrier · boundary^1.5).
+    """Give every voxel to the seed with the cheapest path to it; a step costs length × (1 + barrier · boundary^1.5).
 
     Parameters
     ----------
