@@ -26,6 +26,7 @@ from cristae.stages.cells import CellsSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
+from cristae.stages.measure import MeasureSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.study_cells import StudyCellsSettings
@@ -45,6 +46,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("objects", ObjectsSettings, "Used by `cristae objects` and `cristae run`."),
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
+    ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
