@@ -211,7 +211,8 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`[{', '.join(f'{one:g}' for one in value)}]`" if value else "empty"
+        inside = (str(one) if isinstance(one, str) else f"{one:g}" for one in value)
+        return f"`[{', '.join(inside)}]`" if value else "empty"
     return f"`{value}`"
 
 
@@ -225,7 +226,8 @@ def _kind(kind: Any) -> str:
         return " or ".join(_kind(one) for one in inner)
     if origin is tuple:
         count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
-        return f"list of {count}{_kind(inner[0])}s".replace("texts", "names")
+        several = "" if get_origin(inner[0]) in (Literal, tuple) else "s"
+        return f"list of {count}{_kind(inner[0])}{several}".replace("texts", "names")
     if origin is dict:
         return "per name: " + _kind(inner[1])
     return _WORDS[kind]

@@ -184,12 +184,13 @@ def test_all_stages_run_in_a_row_where_cells_and_organelles_are_labelled(tmp_pat
     }
     words: list[str] = []
     runs = pipeline.run(project, settings, Options(notify=words.append))
-    assert [one.stage for one in runs] == ["train", "predict", "cells", "track", "objects", "anatomy"]
-    assert runs[-1].manifest["objects_run"] == runs[-2].path.name
-    assert runs[-1].manifest["cells_run"] == runs[-3].path.name
-    assert runs[-1].manifest["classes"] == ["disc"]
+    assert [one.stage for one in runs] == ["train", "predict", "cells", "track", "objects", "anatomy", "measure"]
+    assert runs[5].manifest["objects_run"] == runs[4].path.name
+    assert runs[5].manifest["cells_run"] == runs[3].path.name
+    assert runs[5].manifest["classes"] == ["disc"]
+    assert runs[6].manifest["source_runs"] == {"cell": runs[3].path.name, "disc": runs[4].path.name}
     assert pipeline.run(project, settings, Options(notify=words.append)) == runs
-    assert sum("nothing to do" in said for said in words) == 6
+    assert sum("nothing to do" in said for said in words) == 7
     assert set(conditions(project).values()) <= {"done", "missing"}
 
 
