@@ -196,14 +196,14 @@ class Project:
         DataError
             If no image has been imported completely.
         """
-        if not self.image_path.exists() or "digest" not in read_facts(self.image_path):
+        if not self.has_image:
             raise DataError(f"{self.path} has no image yet; import one with: cristae import image {self.path} SOURCE")
         return open_volume(self.image_path)
 
     @property
     def has_image(self) -> bool:
         """Whether an image has been imported completely."""
-        return self.image_path.exists() and "digest" in read_facts(self.image_path)
+        return "digest" in self.image_facts
 
     @property
     def image_facts(self) -> dict[str, Any]:
@@ -217,15 +217,7 @@ class Project:
 
     @property
     def truth(self) -> Annotations:
-        """What results are scored against; without classes when nothing was imported.
-
-        Without an image the truth may be all there is, to be measured.
-
-        Raises
-        ------
-        DataError
-            If there is neither image nor truth.
-        """
+        """What results are scored against, or all there is: then its grid is its own. Without classes if there is none."""
         path = self.path / "truth.ome.zarr"
         if not self.has_image and self.truth_classes:
             return Annotations(path, open_volume(path / "labels" / self.truth_classes[0]).grid)

@@ -30,10 +30,6 @@ from cristae.stages.options import Options
 from cristae.volume import Volume
 
 
-def silent(task):
-    return lambda done, total, **facts: None
-
-
 def tables(run) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return tuple(pd.read_parquet(run.path / f"{name}.parquet") for name in ("objects", "relations", "violations"))
 
@@ -193,6 +189,19 @@ def test_what_a_column_means_stands_beside_it(measured) -> None:
     assert per_class["skeleton_length_um"].count()["nucleus"] == 0
 
 
+def test_progress_goes_up_to_all_of_it(project) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(task):
+        return lambda done, total, **facts: told.append((done, total)) if task == "measure" else None
+
+    run = cristae.measure(project, source="truth", block_side=20, **FAST, options=Options(progress=progress))
+    assert run.finished
+    assert told == sorted(told)
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] == told[-1][1]
+
+
 def test_finished_is_skipped_and_new_truth_is_measured_anew(tmp_path) -> None:
     fresh = truth_project(tmp_path / "p")
     words: list[str] = []
@@ -282,7 +291,7 @@ def test_ids_that_are_none(tmp_path) -> None:
         sample(np.zeros((2, 2, 2), np.float32)).check()
     labels = np.zeros((4, 4, 4), np.int32)
     labels[1, 1, 1] = -3
-    walk, negative = Walk(16, 1, 1e9, silent), sample(labels)
+    walk, negative = Walk(16, 1, 1e9), sample(labels)
     with pytest.raises(DataError, match=r"thing.*-3"):
         find_sizes(negative.layers["thing"], negative, walk)
 
@@ -310,7 +319,7 @@ def test_a_crop_that_is_too_big_is_made_coarser_slab_by_slab(monkeypatch) -> Non
     labels = np.pad((np.random.default_rng(1).random((37, 29, 23)) < 0.7).astype(np.uint16), 2)
     one = sample(labels, (3.0, 2.0, 1.0))
     one = Sample("s", one.grid, one.layers, Volume(labels * 7 + 1, one.grid))
-    sizes = find_sizes(one.layers["thing"], one, Walk(16, 1, 1e9, silent))
+    sizes = find_sizes(one.layers["thing"], one, Walk(16, 1, 1e9))
     monkeypatch.setattr(crops, "_SLAB_VOXELS", 3000)
     for limit in (10**6, 8000, 500):
         expected = fitted(Crop(labels > 0, one.image.read(), one.grid.voxel_size), limit)

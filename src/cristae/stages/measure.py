@@ -25,10 +25,10 @@ from cristae.files import write_atomically
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.measuring import tables
-from cristae.stages.measuring.sample import Sample, Walk
+from cristae.stages.measuring.sample import Meter, Sample, Walk
 from cristae.stages.measuring.settings import TEXTURES, MeasureSettings
 from cristae.stages.measuring.sources import find_source, open_sample
-from cristae.stages.measuring.whole import Kept, Measured, measure_sample
+from cristae.stages.measuring.whole import Measured, measure_sample
 from cristae.stages.options import Options
 
 __all__ = ["MeasureSettings", "measure", "measure_settings", "summary", "summary_table"]
@@ -72,10 +72,9 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
             options.notify("measure: there is no image, so nothing is said of texture")
         if sample.cell not in sample.layers:
             options.notify("measure: there are no cells, so nothing is said of what lies in which cell")
-        walk = Walk(
-            settings.block_side, max(1, n_workers(options.executor)), settings.max_ram_gb * 1e9, options.progress
-        )
-        found = measure_sample(sample, settings, Kept(run.path / ".parts"), walk)
+        meter, workers = Meter(options.progress("measure")), max(1, n_workers(options.executor))
+        walk = Walk(settings.block_side, workers, settings.max_ram_gb * 1e9, meter)
+        found = measure_sample(sample, settings, run.path / ".parts", walk)
         for sentence in found.problems.values():
             options.notify(f"measure: {sentence}")
         _write(run, sample, settings, found)

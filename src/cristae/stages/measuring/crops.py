@@ -76,7 +76,6 @@ def measure_crops(
     values = np.full((len(sizes.ids), len(columns)), np.nan)
     whole = ~sizes.cut(reader.sample)
     todo = np.arange(len(whole)) if not all(loaded.meaningless_when_cut.values()) else np.flatnonzero(whole)
-    progress = walk.progress(f"{reader.layer.name}: {', '.join(loaded.features)}") if len(todo) else None
     problems: dict[str, str] = {}
 
     def work(row: int) -> tuple[int, Mapping[str, float], Mapping[str, str]]:
@@ -88,6 +87,5 @@ def measure_crops(
         values[row] = [found[column] for column in columns]
         for name, sentence in wrong.items():
             problems.setdefault(name, f"{sentence} (object {sizes.ids[row]} of {reader.layer.name})")
-        if progress:
-            progress(done, len(todo))
+        walk.meter.within(done, len(todo))
     return pd.DataFrame(values, columns=columns), problems

@@ -53,11 +53,6 @@ class Two:
         """What is known of the objects of the second class."""
         return self.sizes[self.second.name]
 
-    @property
-    def task(self) -> str:
-        """Return both names."""
-        return f"{self.first.name} and {self.second.name}"
-
 
 def count_shared(two: Two, walk: Walk) -> Contingency:
     """Count the voxels that each object of the first class has in those of the second, and in none (0)."""
@@ -74,7 +69,7 @@ def count_shared(two: Two, walk: Walk) -> Contingency:
         named = np.concatenate([np.zeros(1, np.int64), others])
         return Contingency(ids[counted.segmentation - 1], named[counted.truth], counted.n_voxels)
 
-    found = walk.over(two.sample.grid, f"{two.first.name} in {two.second.name}", (0, 0, 0), work)
+    found = walk.over(two.sample.grid, (0, 0, 0), work)
     return add_up(part for _, part in found)
 
 
@@ -102,7 +97,7 @@ def measure_membranes(two: Two, parent: np.ndarray, reach: Reach, walk: Walk) ->
 
     distance = np.full(len(parent), np.inf)
     contacts = _NO_CONTACTS
-    found = walk.over(two.sample.grid, f"{two.first.name} at the membrane", reach.halo, work)
+    found = walk.over(two.sample.grid, reach.halo, work)
     for _, (rows, near, touching) in found:
         distance[rows] = np.minimum(distance[rows], near)
         contacts = contacts + touching
@@ -130,7 +125,7 @@ def measure_relations(two: Two, reach: Reach, walk: Walk) -> tuple[pd.DataFrame,
         return contacts.renamed(*names, same=same), distances.renamed(*names, same=same)
 
     contacts, distances = _NO_CONTACTS, _NO_DISTANCES
-    for _, (touching, near) in walk.over(two.sample.grid, two.task, reach.halo, work):
+    for _, (touching, near) in walk.over(two.sample.grid, reach.halo, work):
         contacts, distances = contacts + touching, distances + near
     table = tabulate_relations(contacts, distances, two.sample.grid.voxel_size)
     for side, sizes in (("a", two.of_first), ("b", two.of_second)):
@@ -166,7 +161,7 @@ def measure_proximity(two: Two, parent: np.ndarray, walk: Walk) -> pd.DataFrame:
         return add_envelope_distances(labels, block.read.start, inner(block), points, of_nucleus, size)
 
     distance = np.full(len(parent), np.inf)
-    for _, near in walk.over(two.sample.grid, f"{two.first.name} to envelopes", HALO, work):
+    for _, near in walk.over(two.sample.grid, HALO, work):
         distance = np.minimum(distance, near)
     nuclei = np.full((len(parent), 3), np.nan)
     housed = parent != 0

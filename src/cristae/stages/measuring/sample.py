@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -141,6 +141,33 @@ class Sample:
                 )
 
 
+class Meter:
+    """Adds up the progress of many passes over the volume, which count the same, to one.
+
+    Parameters
+    ----------
+    progress
+        Told of hundredths of passes.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.n_passes = 0
+        """How many there will be."""
+        self._progress, self._n_ended = progress, 0
+
+    def within(self, done: int, total: int) -> None:
+        """Take note of how far the pass at work is."""
+        part = 100 * done // max(1, total)
+        if self._progress and part < 100:
+            self._progress(max(1, 100 * self._n_ended + part), 100 * self.n_passes)
+
+    def ended(self) -> None:
+        """Take note that a pass has ended, or was done before."""
+        self._n_ended += 1
+        if self._progress:
+            self._progress(100 * self._n_ended, 100 * self.n_passes)
+
+
 @dataclass(frozen=True)
 class Walk:
     """How blocks are walked; never what comes out.
@@ -153,18 +180,16 @@ class Walk:
         Blocks at a time, at most.
     memory
         Bytes that all blocks being worked on may take.
-    progress
-        As in `cristae.stages.options.Options`.
+    meter
+        Told how far a pass is.
     """
 
     side: int
     workers: int
     memory: float
-    progress: Callable[[str], Progress]
+    meter: Meter = field(default_factory=Meter)
 
-    def over(
-        self, grid: Grid, task: str, halo: Voxels, work: Callable[[Block], Result | None]
-    ) -> Iterator[tuple[int, Result]]:
+    def over(self, grid: Grid, halo: Voxels, work: Callable[[Block], Result | None]) -> Iterator[tuple[int, Result]]:
         """Yield the number of each block and what `work` returns of it, in order, however they end; None is left out.
 
         Sums in this order do not depend on how many blocks are worked on at a time.
@@ -172,7 +197,6 @@ class Walk:
         side = self._side(grid, halo)
         at_once = max(1, min(self.workers, int(self.memory // _bytes(grid, side, halo))))
         todo = list(blocks(grid.box, triple(side), halo))
-        progress = self.progress(task)
         waiting: dict[int, Result | None] = {}
         following = 0
 
@@ -186,7 +210,7 @@ class Walk:
                 if first is not None:
                     yield following, first
                 following += 1
-            progress(done, len(todo))
+            self.meter.within(done, len(todo))
 
     def number_of(self, grid: Grid, halo: Voxels, voxels: np.ndarray) -> np.ndarray:
         """Return the numbers, as in `over`, of the blocks that voxels int64 ``(n, 3)`` lie in."""

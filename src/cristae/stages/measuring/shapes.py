@@ -101,7 +101,7 @@ def find_sizes(layer: Layer, sample: Sample, walk: Walk) -> Sizes:
         beside = _beside(labels, layer.unseen(block.read), n)
         return ids, moments, surface, beside
 
-    found = [result for _, result in walk.over(sample.grid, f"{layer.name}: size", triple(HALO), work)]
+    found = [result for _, result in walk.over(sample.grid, triple(HALO), work)]
     ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[0] for part in found)]))
     moments, surface = Moments.empty(len(ids), grey=sample.image is not None), VoxelSurface.empty(len(ids))
     beside = np.zeros(len(ids), np.bool_)
@@ -149,7 +149,7 @@ def measure_holes(layer: Layer, sizes: Sizes, sample: Sample, walk: Walk) -> pd.
         named = np.concatenate([np.zeros(1, np.int64), rows_of(sizes.ids, ids) + 1])
         return block_parts(named[labels], block.write.start, sample.grid.shape)
 
-    found = walk.over(sample.grid, f"{layer.name}: holes", (0, 0, 0), work)
+    found = walk.over(sample.grid, (0, 0, 0), work)
     holes = find_holes(join_parts((parts for _, parts in found), sample.grid.shape))
     return hole_columns(holes, sample.grid.voxel_size).reset_index(drop=True)
 
@@ -171,7 +171,7 @@ def measure_shape(layer: Layer, sizes: Sizes, sample: Sample, walk: Walk, sigma_
             rows,
         )
 
-    found = [result for _, result in walk.over(sample.grid, f"{layer.name}: shape", triple(meshing.halo), work)]
+    found = [result for _, result in walk.over(sample.grid, triple(meshing.halo), work)]
     meshes: Sequence[Mesh] = [mesh for mesh, _ in found]
     mesh = merge_meshes(meshes, [rows for _, rows in found], len(sizes.ids))
     return morphology_table(mesh, sizes.moments, sizes.surface, sample.grid.voxel_size)

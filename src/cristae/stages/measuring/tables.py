@@ -40,19 +40,28 @@ _WITHIN = {
     "per_um3": Definition("1/µm³", "number of these for each µm³ of the object", "count / volume"),
     "volume_fraction": Definition("", "volume of these over that of the object"),
 }
-_RELATION_COLUMNS = (
-    "a_class",
-    "a_id",
-    "b_class",
-    "b_id",
-    "relation",
-    "contact_um2",
-    "flush_um2",
-    "overlap_um3",
-    "min_dist_nm",
-    "a_touches_edge",
-    "b_touches_edge",
-)
+VIOLATION_TYPES = {
+    "class": "str",
+    "object_id": "int64",
+    "parent_class": "str",
+    "parent_id": "int64",
+    "kind": "str",
+    "share_outside": "float64",
+}
+"""Columns of the list of violations with their types, which hold for empty ones too."""
+_RELATION_TYPES = {
+    "a_class": "str",
+    "a_id": "int64",
+    "b_class": "str",
+    "b_id": "int64",
+    "relation": "str",
+    "contact_um2": "float64",
+    "flush_um2": "float64",
+    "overlap_um3": "float64",
+    "min_dist_nm": "float64",
+    "a_touches_edge": "bool",
+    "b_touches_edge": "bool",
+}
 _RELATIONS: Mapping[str, Definition] = {
     "a_class": Definition("", "class of the one object"),
     "b_class": Definition("", "class of the other"),
@@ -155,7 +164,12 @@ def definitions(columns: list[str], spectrum_radius: int, plugins: Mapping[str, 
 def relation_definitions() -> dict[str, Definition]:
     """Return what the columns of the table of pairs mean, in their order."""
     known = {**relations.DEFINITIONS, **_RELATIONS}
-    return {name: known[name] for name in _RELATION_COLUMNS}
+    return {name: known[name] for name in _RELATION_TYPES}
+
+
+def no_relations() -> pd.DataFrame:
+    """Return a table of pairs without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _RELATION_TYPES.items()})
 
 
 def violation_definitions() -> dict[str, Definition]:

@@ -87,7 +87,7 @@ def measure_pairs(greys: Greys, texture: Texture, walk: Walk) -> pd.DataFrame:
     waiting: dict[int, np.ndarray] = {}
     tables: list[pd.DataFrame] = []
     n_ended = 0
-    found = walk.over(greys.sample.grid, f"{greys.layer.name}: texture", around, work)
+    found = walk.over(greys.sample.grid, around, work)
     for number, (rows, counted) in found:
         for row, pairs in zip(rows.tolist(), counted.pairs, strict=True):
             if row in waiting:
@@ -137,7 +137,7 @@ def measure_zones(greys: Greys, texture: Texture, walk: Walk) -> pd.DataFrame:
         return find_zones(labels, rows, levels, block.write.start, shape, texture.connectivity)
 
     merge = ZoneMerge()
-    for _, part in walk.over(greys.sample.grid, f"{greys.layer.name}: zones", (0, 0, 0), work):
+    for _, part in walk.over(greys.sample.grid, (0, 0, 0), work):
         merge.add(part)
     return zone_table(merge.result(), np.arange(len(sizes.ids)), texture.literal)
 
@@ -159,7 +159,7 @@ def measure_spectrum(greys: Greys, texture: Texture, walk: Walk) -> pd.DataFrame
         return rows, add_spectrum(labels, len(ids), inner(block), image, levels[rows], grains)
 
     bright, dark = (np.zeros((len(sizes.ids), grains.radius + 1), np.int64) for _ in range(2))
-    for _, (rows, sums) in walk.over(greys.sample.grid, f"{greys.layer.name}: spectrum", around, work):
+    for _, (rows, sums) in walk.over(greys.sample.grid, around, work):
         bright[rows] += sums.bright
         dark[rows] += sums.dark
     return tabulate_spectrum(SpectrumSums(bright, dark))

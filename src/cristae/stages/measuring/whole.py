@@ -28,7 +28,7 @@ from cristae.stages.measuring.neighbours import (
     nearest,
     parents_of,
 )
-from cristae.stages.measuring.sample import Sample, Walk
+from cristae.stages.measuring.sample import Meter, Sample, Walk
 from cristae.stages.measuring.settings import TEXTURES, MeasureSettings
 from cristae.stages.measuring.shapes import Sizes, filled_solidity, find_sizes, measure_holes, measure_shape
 from cristae.stages.measuring.textures import Greys, measure_pairs, measure_spectrum, measure_zones
@@ -43,10 +43,12 @@ class Kept:
     ----------
     folder
         Made where it is missing.
+    meter
+        Told of every family that is there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, meter: Meter) -> None:
+        self.folder, self.meter = folder, meter
         folder.mkdir(parents=True, exist_ok=True)
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -56,6 +58,7 @@ class Kept:
             partial = path.with_suffix(".partial")
             make().to_parquet(partial)
             partial.replace(path)
+        self.meter.ended()
         return pd.read_parquet(path)
 
     def sizes(self, name: str, make: Callable[[], Sizes]) -> Sizes:
@@ -65,6 +68,7 @@ class Kept:
             partial = path.with_name(f"{name}.size.partial.npz")
             make().save(partial)
             partial.replace(path)
+        self.meter.ended()
         return Sizes.load(path)
 
 
@@ -99,6 +103,7 @@ class _Work:
     walk: Walk
     sizes: dict[str, Sizes] = field(default_factory=dict)
     parents: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    shares: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     loaded: dict[str, LoadedFeatures] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -116,7 +121,7 @@ class _Work:
         return Reach(self.sample.grid.voxel_size, self.settings.max_distance_nm)
 
 
-def measure_sample(sample: Sample, settings: MeasureSettings, kept: Kept, walk: Walk) -> Measured:
+def measure_sample(sample: Sample, settings: MeasureSettings, folder: Path, walk: Walk) -> Measured:
     """Measure all objects of a sample.
 
     Parameters
@@ -125,8 +130,8 @@ def measure_sample(sample: Sample, settings: MeasureSettings, kept: Kept, walk: 
         Checked.
     settings
         What to measure, and how.
-    kept
-        Where families are kept.
+    folder
+        Where families are kept until all are there.
     walk
         How blocks are walked.
 
@@ -137,25 +142,39 @@ def measure_sample(sample: Sample, settings: MeasureSettings, kept: Kept, walk: 
     UsageError
         If a feature or a class of a pair is unknown.
     """
-    work = _Work(sample, settings, kept, walk)
+    work = _Work(sample, settings, Kept(folder, walk.meter), walk)
     for name in sample.layers:
         work.loaded[name] = load_features(settings.features_of(name, sample.cell), (*MOMENTS, *morphology.DEFINITIONS))
         work.problems |= work.loaded[name].problems
     pairs = settings.pairs_of(sample.organelles, tuple(sample.layers)) if work.wants("relations") else ()
+    walk.meter.n_passes = _n_passes(work, len(pairs))
     for name, layer in sample.layers.items():
-        work.sizes[name] = kept.sizes(name, lambda layer=layer: find_sizes(layer, sample, walk))  # type: ignore[misc]
+        work.sizes[name] = work.kept.sizes(name, lambda layer=layer: find_sizes(layer, sample, walk))  # type: ignore[misc]
     links = [_link(work, child, parent) for child, parent in sample.parents]
     related = {pair: _relate(work, pair) for pair in pairs}
     found = {name: _class_table(work, name, related) for name in sample.layers}
     plugins = {name: meaning for one in work.loaded.values() for name, meaning in one.definitions.items()}
-    relations = [table for table, _ in related.values() if len(table)]
+    relations = [table for table, _ in related.values() if len(table)] or [tables.no_relations()]
     return Measured(
         tables.joined(tables.add_contents(found, sample), sample),
-        pd.concat(relations, ignore_index=True) if relations else _no_relations(related),
-        violations(links, settings.smallest_share, {sample.nucleus: 1}),
+        pd.concat(relations, ignore_index=True),
+        violations(links, settings.smallest_share, {sample.nucleus: 1}).astype(tables.VIOLATION_TYPES),
         plugins,
         work.problems,
     )
+
+
+def _n_passes(work: _Work, n_pairs: int) -> int:
+    """Return how many times the volume will be passed over."""
+    parents = work.sample.parents
+    n = len(work.sample.layers) + len(parents) + n_pairs + (len(parents) if work.wants("relations") else 0)
+    for name in work.sample.layers:
+        is_nucleolus = name == work.sample.nucleolus
+        n += sum(work.wants(family) for family in ("shape", *TEXTURES))
+        n += work.wants("holes") or (work.wants("shape") and is_nucleolus)
+        n += work.wants("shape") and is_nucleolus
+        n += work.wants("features") and bool(work.loaded[name].features)
+    return n
 
 
 def _link(work: _Work, child: str, parent: str) -> Link:
@@ -168,7 +187,7 @@ def _link(work: _Work, child: str, parent: str) -> Link:
 
     stored = work.kept.table(f"{child}.in.{parent}", make)
     shared = Contingency(*(stored[column].to_numpy(np.int64) for column in "abn"))
-    work.parents[child, parent] = parents_of(shared, two.of_first.ids)[0]
+    work.parents[child, parent], work.shares[child, parent] = parents_of(shared, two.of_first.ids)
     return Link(child, parent, shared)
 
 
@@ -214,9 +233,7 @@ def _identity(work: _Work, name: str) -> pd.DataFrame:
         if (name, parent) in work.parents:
             table[column] = work.parents[name, parent]
     if (name, sample.cell) in work.parents:
-        shared = work.kept.table(f"{name}.in.{sample.cell}", pd.DataFrame)
-        counted = Contingency(*(shared[column].to_numpy(np.int64) for column in "abn"))
-        table["share_inside"] = parents_of(counted, sizes.ids)[1]
+        table["share_inside"] = work.shares[name, sample.cell]
     return table
 
 
@@ -296,15 +313,3 @@ def _blanked(work: _Work, name: str, table: pd.DataFrame) -> pd.DataFrame:
         columns = ["nucleus_centre_distance_nm", "envelope_distance_nm", "proximity_to_envelope"]
         table = blank_cut(table, columns, cut)
     return table
-
-
-def _no_relations(related: Mapping[tuple[str, str], tuple[pd.DataFrame, Distances]]) -> pd.DataFrame:
-    """Return a table of pairs without rows."""
-    for table, _ in related.values():
-        return table
-    return pd.DataFrame(
-        {
-            name: pd.Series(dtype="str" if "class" in name or name == "relation" else "float64")
-            for name in tables.relation_definitions()
-        }
-    )
