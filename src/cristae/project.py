@@ -217,7 +217,7 @@ class Project:
 
     @property
     def truth(self) -> Annotations:
-        """What results are scored against, or all there is: then its grid is its own. Without classes if there is none."""
+        """What results are scored against, or all there is: then it has a grid of its own."""
         path = self.path / "truth.ome.zarr"
         if not self.has_image and self.truth_classes:
             return Annotations(path, open_volume(path / "labels" / self.truth_classes[0]).grid)

@@ -17,7 +17,7 @@ from cristae.volume import ArrayLike, Volume
 
 Result = TypeVar("Result")
 
-BYTES_PER_VOXEL = 48
+BYTES_PER_VOXEL = 32
 """What a voxel of a block takes at most while it is worked on, found by measurement."""
 SMALLEST_SIDE = 32
 
