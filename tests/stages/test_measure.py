@@ -13,18 +13,26 @@ import pytest
 import tifffile
 from measured_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissue, truth_project
 from scipy.ndimage import binary_fill_holes
+from scipy.spatial.distance import cdist
 
 import cristae
 from cristae.cli import main
 from cristae.errors import DataError, UsageError
 from cristae.features.crops import Crop, fitted
 from cristae.features.definitions import Definition
+from cristae.features.glcm import Pairing, add_pairs, cooccurrence_table
 from cristae.features.morphology import measure_shapes
+from cristae.features.quantise import Quantisation, quantise
+from cristae.features.spectrum import add_spectrum, tabulate_spectrum
+from cristae.features.zone_merge import merge_zones
+from cristae.features.zone_parts import find_zones
+from cristae.features.zones import zone_table
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import open_volume
 from cristae.stages.measuring import crops, whole
 from cristae.stages.measuring.crops import CropReader
 from cristae.stages.measuring.sample import Layer, Sample, Walk
+from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.shapes import find_sizes
 from cristae.stages.options import Options
 from cristae.volume import Volume
@@ -108,6 +116,54 @@ def test_nucleoli_near_their_envelopes_and_filled(measured) -> None:
     assert nucleoli.loc[holed, "solidity"].iloc[0] == pytest.approx(filled, rel=1e-9)
     assert filled > plain
     assert nucleoli["proximity_to_envelope"].between(0, 1).all()
+
+
+def test_texture_is_that_of_each_object_alone(project, measured) -> None:
+    ids, image = open_volume(measured.path / "mitochondrion.ome.zarr").read(), project.image.read()
+    rows = of(tables(measured)[0], "mitochondrion")
+    settings = MeasureSettings(**FAST)
+    everything = (slice(None), slice(None), slice(None))
+    for place, number in enumerate(rows["object_id"]):
+        alone = (ids == number).astype(np.int32)
+        low, high = np.array([image[ids == number].min()]), np.array([image[ids == number].max()])
+        levels = quantise(alone, image, low, high, Quantisation(n_bins=8))
+        pairs = cooccurrence_table(add_pairs(alone, 1, everything, levels, Pairing(8)))
+        zones = zone_table(merge_zones([find_zones(alone, np.array([1]), levels, (0, 0, 0), SHAPE)]), np.array([1]))
+        limits = np.column_stack([np.zeros(1, np.int64), high.astype(np.int64)])
+        spectrum = tabulate_spectrum(add_spectrum(alone, 1, everything, image, limits, settings.texture.grains))
+        for expected in (pairs, zones, spectrum):
+            found = rows.loc[[place], expected.columns].reset_index(drop=True)
+            pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-9)
+        assert rows.loc[place, ["grey_min", "grey_max"]].tolist() == [low[0], high[0]]
+
+
+def test_distances_are_those_of_all_voxels(project, measured) -> None:
+    objects, layers = tables(measured)[0], tissue()
+    mitochondria = open_volume(measured.path / "mitochondrion.ome.zarr").read()
+    nuclei = open_volume(measured.path / "nucleus.ome.zarr").read()
+    rows = of(objects, "mitochondrion").set_index("object_id")
+    checked = 0
+    for number, row in rows[~rows["touches_edge"]].iterrows():
+        place = np.argwhere(mitochondria == number)
+        to_edge = (np.minimum(place + 1, np.array(SHAPE) - place) * SIZE).min()
+        to_nuclei = cdist(place * SIZE, np.argwhere(nuclei) * SIZE).min()
+        if to_nuclei <= min(200, to_edge):
+            assert row["nearest_nucleus_dist_nm"] == pytest.approx(to_nuclei)
+            checked += 1
+        else:
+            assert np.isnan(row["nearest_nucleus_dist_nm"])
+        to_membrane = cdist(place * SIZE, np.argwhere(layers["cell"] != row["parent_cell_id"]) * SIZE).min()
+        if to_membrane <= to_edge:
+            assert row["membrane_dist_nm"] == pytest.approx(to_membrane)
+            checked += 1
+    assert checked >= 3
+    nucleoli = of(objects, "nucleolus")
+    centroids = nucleoli[["centroid_z_nm", "centroid_y_nm", "centroid_x_nm"]].to_numpy()
+    for place, (_, row) in enumerate(nucleoli.iterrows()):
+        nucleus = np.argwhere(nuclei == row["parent_nucleus_id"]) * SIZE
+        to_centre = np.linalg.norm(nucleus.mean(axis=0) - centroids[place])
+        assert row["nucleus_centre_distance_nm"] == pytest.approx(to_centre)
+        assert row["proximity_to_envelope"] == pytest.approx(to_centre / (to_centre + row["envelope_distance_nm"]))
 
 
 def test_relations(measured) -> None:
