@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 
 import cristae
@@ -24,7 +23,7 @@ from benchmarks.sets import spread, unlabelled
 from cristae.allocation import keep_freed_memory
 from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import contingency
-from cristae.metrics.matching import island_share
+from cristae.metrics.matching import island_share, islands
 from cristae.separation.separate import METHODS
 
 DEPTH, GAP = 201, 50
@@ -103,24 +102,9 @@ def _separate(project: cristae.Project, method: str, truth: np.ndarray, labelled
 
 def _score(labels: np.ndarray, truth: np.ndarray, labelled: Sequence[int], scored: Sequence[int]) -> dict[str, float]:
     scores = score_cells(labels, truth, labelled, scored)
-    islands = np.stack([_islands(truth[z]) for z in scored])
+    apart = np.stack([islands(truth[z]) for z in scored])
     known = np.unique(truth[list(labelled)])
-    islands &= np.isin(truth[list(scored)], known[known > 0])  # of others no id is right or wrong
+    apart &= np.isin(truth[list(scored)], known[known > 0])  # of others no id is right or wrong
     found = labels[list(scored)]
-    share = island_share(contingency(found[islands][None, None], truth[list(scored)][islands][None, None]))
-    return {**scores, "islands": share, "n_island_voxels": int(islands.sum())}
-
-
-def _islands(plane: np.ndarray) -> np.ndarray:
-    """Mark the parts of cells in a slice apart from the largest one of each."""
-    parts = cc3d.connected_components(plane, connectivity=8)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    ids = np.zeros(sizes.size, np.int64)
-    ids[parts.ravel()] = plane.ravel()
-    order = np.lexsort((sizes, ids))
-    largest = order[np.append(ids[order][1:] != ids[order][:-1], True)]
-    is_island = np.ones(sizes.size, bool)
-    is_island[largest] = False
-    is_island[ids == 0] = False
-    return is_island[parts]
+    share = island_share(contingency(found[apart], truth[list(scored)][apart]))
+    return {**scores, "islands": share, "n_island_voxels": int(apart.sum())}

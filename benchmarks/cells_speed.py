@@ -24,7 +24,7 @@ from cristae.flow import PRESETS, Dis, dense_flow, warp_labels
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.separate import METHODS, separate
-from cristae.stages.cells import CellsSettings, separation
+from cristae.stages.cells_settings import CellsSettings, separation
 
 VOXEL = (4.0, 4.0, 4.0)
 STEP, LAST = 2, 50

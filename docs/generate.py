@@ -22,7 +22,7 @@ import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.anatomy import AnatomySettings
-from cristae.stages.cells import CellsSettings
+from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings

@@ -26,7 +26,7 @@ from cristae.stages import importing
 from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
-from cristae.stages.cells import cells_settings
+from cristae.stages.cells_settings import cells_settings
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate

@@ -22,7 +22,7 @@ from cristae.report.build import build_report
 from cristae.report.cells import middles
 from cristae.report.objects import BASE, colours_of, draw_objects, parts_of
 from cristae.report.palette import rgb
-from cristae.stages.cells import flow_adds_nothing
+from cristae.stages.choose import flow_adds_nothing
 from cristae.stages.evaluate import evaluate
 
 GRID = Grid((9, 20, 30), (10.0, 10.0, 10.0))

@@ -9,7 +9,7 @@ import tifffile
 import cristae
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume
-from cristae.stages.cells import CellsSettings
+from cristae.stages.cells_settings import CellsSettings
 
 SHAPE = (9, 64, 80)
 SIZE = (10.0, 10.0, 10.0)

@@ -12,7 +12,7 @@ from cristae.annotations import IGNORE_ID
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume
-from cristae.stages.cells import CellsSettings
+from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.options import Options
 from cristae.stages.status import status
 

@@ -22,7 +22,7 @@ from cristae.metrics.matching import dice_by_id, summarise_dice
 from cristae.project import Project
 from cristae.report.build import build_report
 from cristae.separation.separate import METHODS
-from cristae.stages.cells import CellsSettings
+from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.left_out import plan_gap
 from cristae.stages.options import Options
 from cristae.stages.status import status

@@ -17,7 +17,7 @@ from cristae.project import Run
 from cristae.report import figures, objects
 from cristae.report.gather import Findings, read_table
 from cristae.report.parts import Picture, Writer, read_slice
-from cristae.stages.cells import NO_FLOW, flow_adds_nothing
+from cristae.stages.choose import NO_FLOW, flow_adds_nothing
 from cristae.stages.score_cells import last_cells
 from cristae.volume import Volume
 

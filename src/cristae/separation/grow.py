@@ -55,7 +55,7 @@ class Growth:
     """
 
     by: Ours = "paths"
-    barrier: float = 300.0
+    barrier: float = 1000.0
     steps: tuple[float, float, float] = (1.0, 1.0, 1.0)
     new_height: int = 128
     new_depth: int = 64

@@ -24,7 +24,8 @@ from cristae.metrics.matching import detections, dice_by_id, dice_by_match, summ
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.separate import separate
-from cristae.stages.cells import IDS_PER_GAP, CellsSettings, separation
+from cristae.stages.cells import IDS_PER_GAP
+from cristae.stages.cells_settings import CellsSettings, separation
 from cristae.stages.gaps import GapSources
 from cristae.stages.table2 import COPY_NEAREST
 

@@ -8,7 +8,8 @@ from typing import Any
 from cristae.errors import UsageError
 from cristae.project import Project, Run
 from cristae.stages.anatomy import anatomy, anatomy_settings
-from cristae.stages.cells import cells, cells_settings
+from cristae.stages.cells import cells
+from cristae.stages.cells_settings import cells_settings
 from cristae.stages.evaluate import evaluate, evaluate_settings
 from cristae.stages.measure import measure, measure_settings
 from cristae.stages.objects import mask_classes, objects, objects_settings

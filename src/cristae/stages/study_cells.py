@@ -27,7 +27,7 @@ from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.separation.separate import METHODS
 from cristae.settings import resolve_settings
-from cristae.stages.cells import CellsSettings, cells_settings
+from cristae.stages.cells_settings import CellsSettings, cells_settings
 from cristae.stages.gaps import GapSources
 from cristae.stages.left_out import LeftOut, Plan, plan_gap
 from cristae.stages.options import Options

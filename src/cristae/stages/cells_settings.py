@@ -1,0 +1,81 @@
+"""Settings of `cristae cells`, and what they are in voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cristae.errors import UsageError
+from cristae.flow import PRESETS
+from cristae.geometry import Nanometres
+from cristae.project import Project
+from cristae.separation.combine import SeparationSettings
+from cristae.separation.gap import Gap
+from cristae.separation.grow import Growth
+from cristae.separation.paths import reduction_for
+from cristae.separation.separate import METHODS
+from cristae.settings import resolve_settings
+
+
+class CellsSettings(BaseModel):
+    """Settings of `cristae cells`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("", description="class of instances; empty means the only one there is")
+    method: str = Field("auto", description="auto tries all on labelled slices; or one of them by name")
+    slices: tuple[int, ...] = Field((), description="labelled slices to start from; empty means all")
+    interior_threshold: float = Field(0.5, gt=0, le=1, description="probability from which on a voxel is of a cell")
+    boundary_threshold: float = Field(0.5, gt=0, le=1, description="probability that counts as boundary when it is cut")
+    barrier: float = Field(1000.0, ge=0, description="what a sure boundary costs a path, in times its own length")
+    new_height: float = Field(0.5, ge=0, le=1.01, description="boundary around a cell that no labelled slice meets")
+    new_depth: float = Field(0.25, ge=0, le=1, description="boundary below which voxels of such a cell count")
+    weakest: float = Field(0.4, ge=0, le=1, description="basins are joined where the mean boundary is below this")
+    new_um3: float = Field(2e-4, ge=0, description="least volume of a cell that no labelled slice meets, in µm³")
+    rim_px: int = Field(2, ge=0, le=20, description="voxels along every outline that are flooded a second time")
+    flow: Literal["dis", "machireddy2023", "released"] = Field("dis", description="how slices are matched")
+    flow_reduction: int = Field(2, ge=1, le=16, description="slices are reduced by this before they are matched")
+    neighbours: Literal["nearest", "both"] = Field("both", description="labelled slices that flow methods carry from")
+    edge_nm: float = Field(20.0, ge=0, description="cuts this near to the edge of the interior are left out")
+    smallest_body_um2: float = Field(0.08, ge=0, description="a smaller part of a slice is an island, never cut")
+    tries: int = Field(5, ge=1, description="labelled slices that methods are tried on, evenly spread")
+    try_px: int = Field(1024, ge=64, description="longest side of slices when methods are tried; larger are reduced")
+    max_ram_gb: float = Field(4.0, gt=0, description="memory that gaps in work may take")
+
+
+def cells_settings(project: Project, changes: Mapping[str, Any]) -> CellsSettings:
+    """Return the settings of a separation: defaults, then project file, then `changes`."""
+    settings = resolve_settings(CellsSettings, project.stage_settings("cells"), changes)
+    if settings.method not in ("auto", *METHODS):
+        raise UsageError(f"unknown method {settings.method!r}; there are auto, {', '.join(METHODS)}")
+    return settings
+
+
+def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres, max_bytes: float) -> SeparationSettings:
+    """Return the settings of a separation in voxels, for one gap of slices of this voxel size."""
+    pixel = min(voxel_size[1:])
+    smallest = min(voxel_size)
+    z, y, x = (size / smallest for size in voxel_size)
+    growth = Growth(
+        barrier=settings.barrier,
+        steps=(z, y, x),
+        new_height=round(settings.new_height * 255),
+        new_depth=round(settings.new_depth * 255),
+        weakest=settings.weakest * 255,
+        new_voxels=max(1, round(settings.new_um3 * 1e9 / math.prod(voxel_size))),
+        rim=settings.rim_px,
+    )
+    return SeparationSettings(
+        interior_threshold=max(1, round(settings.interior_threshold * 255)),
+        boundary_threshold=max(1, round(settings.boundary_threshold * 255)),
+        edge_distance_px=settings.edge_nm / pixel,
+        smallest_body_px=round(settings.smallest_body_um2 * 1e6 / (voxel_size[1] * voxel_size[2])),
+        neighbours=settings.neighbours,
+        flow=replace(PRESETS[settings.flow], reduction=settings.flow_reduction),
+        growth=growth,
+        reduction=reduction_for(gap, max_bytes),
+    )
