@@ -28,7 +28,7 @@ from cristae.features.zone_merge import merge_zones
 from cristae.features.zone_parts import find_zones
 from cristae.features.zones import zone_table
 from cristae.geometry import Grid
-from cristae.io.ome_zarr import open_volume
+from cristae.io.ome_zarr import open_volume, write_facts
 from cristae.stages.measuring import crops, whole
 from cristae.stages.measuring.crops import CropReader
 from cristae.stages.measuring.sample import Layer, Sample, Walk
@@ -135,6 +135,36 @@ def test_texture_is_that_of_each_object_alone(project, measured) -> None:
             found = rows.loc[[place], expected.columns].reset_index(drop=True)
             pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-9)
         assert rows.loc[place, ["grey_min", "grey_max"]].tolist() == [low[0], high[0]]
+
+
+def test_texture_leaves_out_slices_that_the_image_lacks(tmp_path, measured) -> None:
+    project = truth_project(tmp_path / "p")
+    values = project.image.read()
+    values[25] = values[6] = 0
+    open_volume(project.image_path, mode="r+").write(project.image.grid.box, values)
+    write_facts(project.image_path, {"missing": [6, 25]})
+    runs = [cristae.measure(project, source="truth", block_side=side, **FAST) for side in (256, 16)]
+    rows, again = (of(tables(run)[0], "mitochondrion") for run in runs)
+    pd.testing.assert_frame_equal(rows, again, rtol=1e-9)
+    before = of(tables(measured)[0], "mitochondrion")
+    assert rows["volume_um3"].equals(before["volume_um3"])
+    ids = open_volume(runs[0].path / "mitochondrion.ome.zarr").read()
+    ids[[6, 25]] = 0
+    for place, number in enumerate(rows["object_id"]):
+        alone = (ids == number).astype(np.int32)
+        inside = values[alone > 0]
+        found = rows.loc[place, ["grey_min", "grey_max", "grey_mean"]].astype(float).tolist()
+        assert found == pytest.approx([inside.min(), inside.max(), inside.mean()])
+        levels = quantise(alone, values, *np.array([[inside.min()], [inside.max()]]), Quantisation(n_bins=8))
+        pairs = cooccurrence_table(add_pairs(alone, 1, (slice(None),) * 3, levels, Pairing(8)))
+        assert rows.loc[place, "glcm_contrast"] == pytest.approx(pairs["glcm_contrast"].iloc[0], rel=1e-9)
+    project = truth_project(
+        tmp_path / "q", {"thing": np.isin(np.arange(34), [17])[:, None, None] & tissue()["nucleus"]}
+    )
+    write_facts(project.image_path, {"missing": [17]})
+    unpictured = tables(cristae.measure(project, source="truth", **FAST))[0]
+    textures = [name for name in unpictured if name.startswith(("grey", "glcm", "szm", "ps_"))]
+    assert len(unpictured) and len(textures) > 40 and unpictured[textures].isna().all(axis=None)
 
 
 def test_distances_are_those_of_all_voxels(project, measured) -> None:

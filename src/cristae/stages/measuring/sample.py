@@ -91,6 +91,8 @@ class Sample:
         The micrograph, if there is one.
     cell, nucleus, nucleolus
         Names of these classes; there need be no such layers.
+    missing
+        z of slices that the image lacks: nothing is said of grey values there.
     """
 
     name: str
@@ -100,6 +102,15 @@ class Sample:
     cell: str = "cell"
     nucleus: str = "nucleus"
     nucleolus: str = "nucleolus"
+    missing: tuple[int, ...] = ()
+
+    def pictured(self, labels: np.ndarray, box: Box) -> np.ndarray:
+        """Return the labels of a box without those on slices that the image lacks."""
+        lost = [z - box.start[0] for z in self.missing if box.start[0] <= z < box.stop[0]]
+        if lost:
+            labels = labels.copy()
+            labels[lost] = 0
+        return labels
 
     @property
     def parents(self) -> dict[tuple[str, str], None]:

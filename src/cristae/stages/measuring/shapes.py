@@ -7,7 +7,7 @@ blocks in which none lies without reading them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,15 @@ class Sizes:
         As `cristae.features.moments` and `cristae.features.surface` have them.
     beside_unseen
         bool, whether the object borders on voxels that nobody looked at.
+    n_pictured
+        int64, voxels on slices that the image has.
     """
 
     ids: np.ndarray
     moments: Moments
     surface: VoxelSurface
     beside_unseen: np.ndarray
+    n_pictured: np.ndarray
 
     def meets(self, box: Box) -> bool:
         """Say whether any bounding box reaches into a box."""
@@ -59,11 +62,16 @@ class Sizes:
         """Return the columns of `cristae.features.moments`."""
         table = moments_table(self.moments, sample.grid.voxel_size, sample.grid.shape)
         table["touches_edge"] = self.cut(sample)
+        if self.moments.grey is not None:
+            there = self.n_pictured > 0
+            for column in ("grey_min", "grey_max"):
+                table[column] = table[column].where(there)
+            table["grey_mean"] = self.moments.grey[:, 2] / np.where(there, self.n_pictured, np.nan)
         return table
 
     def save(self, path: Path) -> None:
         """Write all of it to one file."""
-        arrays: dict[str, Any] = {"ids": self.ids, "beside_unseen": self.beside_unseen}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("ids", "beside_unseen", "n_pictured")}
         for part in ("moments", "surface"):
             held = getattr(self, part)
             named = {field.name: getattr(held, field.name) for field in fields(held)}
@@ -84,35 +92,40 @@ class Sizes:
                 Moments(**parts["moments"]),
                 VoxelSurface(**parts["surface"]),
                 stored["beside_unseen"],
+                stored["n_pictured"],
             )
 
 
 def find_sizes(layer: Layer, sample: Sample, walk: Walk) -> Sizes:
     """Find the objects of a layer and measure their size, place, range of grey values and voxel faces."""
 
-    def work(block: Block) -> tuple[np.ndarray, Moments, VoxelSurface, np.ndarray] | None:
+    def work(block: Block) -> tuple[np.ndarray, Moments, VoxelSurface, np.ndarray, np.ndarray] | None:
         ids, labels = layer.read(block.read)
         if not ids.size:
             return None
         n, part, start = len(ids), inner(block), block.read.start
-        image = sample.image.read(block.read) if sample.image else None
-        moments = add_moments(labels, n, part, start=start, image=image)
+        moments = add_moments(labels, n, part, start=start)
+        pictured = moments.n_voxels
+        if sample.image:
+            grey = add_moments(sample.pictured(labels, block.read), n, part, image=sample.image.read(block.read))
+            moments, pictured = replace(moments, grey=grey.grey), grey.n_voxels
         surface = add_voxel_surface(labels, n, part, start=start, voxel_size=sample.grid.voxel_size)
         beside = _beside(labels, layer.unseen(block.read), n)
-        return ids, moments, surface, beside
+        return ids, moments, surface, beside, pictured
 
     found = [result for _, result in walk.over(sample.grid, triple(HALO), work)]
     ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[0] for part in found)]))
     moments, surface = Moments.empty(len(ids), grey=sample.image is not None), VoxelSurface.empty(len(ids))
-    beside = np.zeros(len(ids), np.bool_)
-    for of_block, more, faces, unseen in found:
+    beside, n_pictured = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.int64)
+    for of_block, more, faces, unseen, pictured in found:
         rows = rows_of(ids, of_block)
         _add_moments(moments, rows, more)
         surface.counts[rows] += faces.counts
         surface.area_nm2[rows] += faces.area_nm2
         beside[rows] |= unseen
+        n_pictured[rows] += pictured
     # One that only the halo of blocks holds lies in the inner part of another.
-    return Sizes(ids, moments, surface, beside)
+    return Sizes(ids, moments, surface, beside, n_pictured)
 
 
 def _add_moments(total: Moments, rows: np.ndarray, more: Moments) -> None:

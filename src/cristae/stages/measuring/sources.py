@@ -74,7 +74,8 @@ def open_sample(project: Project, source: Source, settings: MeasureSettings, run
     raw = {name: _stored(project, source, name) for name in source.classes}
     first = next(iter(raw.values())).volume
     image = project.image if project.has_image else None
-    stored = Sample(project.name, first.grid, raw, image, source.cell, settings.nucleus, settings.nucleolus)
+    missing = tuple(int(z) for z in project.image_facts.get("missing", ())) if image else ()
+    stored = Sample(project.name, first.grid, raw, image, source.cell, settings.nucleus, settings.nucleolus, missing)
     stored.check()
     labels = ObjectsSettings(connectivity=settings.connectivity, smallest_um3=0)
     return replace(stored, layers={name: _objects(layer, run, labels, options) for name, layer in raw.items()})

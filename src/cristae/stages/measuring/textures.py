@@ -56,14 +56,18 @@ class Greys:
 
     @property
     def ranges(self) -> np.ndarray:
-        """int64 ``(n, 2)``: smallest and largest grey value of every object."""
+        """int64 ``(n, 2)``: smallest and largest grey value of every object; 0 where the image lacks all its slices."""
         assert self.sizes.moments.grey is not None
-        return self.sizes.moments.grey[:, :2]
+        return np.where(self.sizes.n_pictured[:, None] > 0, self.sizes.moments.grey[:, :2], 0)
+
+    def read(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the objects that a block reads, and their numbers from 1 where the image has a slice."""
+        ids, labels = self.layer.read(block.read)
+        return rows_of(self.sizes.ids, ids), self.sample.pictured(labels, block.read)
 
     def levels(self, block: Block, quantisation: Quantisation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the rows of the objects that a block reads, their numbers from 1, and the levels of voxels."""
-        ids, labels = self.layer.read(block.read)
-        rows = rows_of(self.sizes.ids, ids)
+        rows, labels = self.read(block)
         low, high = self.ranges[rows].T
         return rows, labels, quantise(labels, self.image.read(block.read), low, high, quantisation)
 
@@ -153,10 +157,9 @@ def measure_spectrum(greys: Greys, texture: Texture, walk: Walk) -> pd.DataFrame
     def work(block: Block) -> tuple[np.ndarray, SpectrumSums] | None:
         if not sizes.meets(block.write):
             return None
-        ids, labels = greys.layer.read(block.read)
-        rows = rows_of(sizes.ids, ids)
+        rows, labels = greys.read(block)
         image = greys.image.read(block.read)
-        return rows, add_spectrum(labels, len(ids), inner(block), image, levels[rows], grains)
+        return rows, add_spectrum(labels, len(rows), inner(block), image, levels[rows], grains)
 
     bright, dark = (np.zeros((len(sizes.ids), grains.radius + 1), np.int64) for _ in range(2))
     for _, (rows, sums) in walk.over(greys.sample.grid, around, work):
