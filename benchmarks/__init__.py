@@ -17,5 +17,11 @@ ROWS = (
     "cells_speed",
     "track_ohsu",
     "track_speed",
+    "measure_morphology",
+    "measure_glcm",
+    "measure_zones",
+    "measure_spectrum",
+    "measure_scale",
+    "measure_real",
 )
 """Names of all rows, in the order of the table."""

@@ -26,6 +26,7 @@ from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
+from cristae.stages.measure import MeasureSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.study_cells import StudyCellsSettings
@@ -45,6 +46,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("objects", ObjectsSettings, "Used by `cristae objects` and `cristae run`."),
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
+    ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
@@ -209,7 +211,8 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`[{', '.join(f'{one:g}' for one in value)}]`" if value else "empty"
+        inside = (str(one) if isinstance(one, str) else f"{one:g}" for one in value)
+        return f"`[{', '.join(inside)}]`" if value else "empty"
     return f"`{value}`"
 
 
@@ -223,7 +226,8 @@ def _kind(kind: Any) -> str:
         return " or ".join(_kind(one) for one in inner)
     if origin is tuple:
         count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
-        return f"list of {count}{_kind(inner[0])}s".replace("texts", "names")
+        several = "" if get_origin(inner[0]) in (Literal, tuple) else "s"
+        return f"list of {count}{_kind(inner[0])}{several}".replace("texts", "names")
     if origin is dict:
         return "per name: " + _kind(inner[1])
     return _WORDS[kind]

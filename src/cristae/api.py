@@ -32,6 +32,8 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.exporting import export as _export
+from cristae.stages.measure import measure as _measure
+from cristae.stages.measure import measure_settings
 from cristae.stages.objects import objects as _objects
 from cristae.stages.objects import objects_settings
 from cristae.stages.options import Options
@@ -134,6 +136,12 @@ def evaluate(project: Folder, *, options: Options | None = None, **settings: Any
     """Score the prediction against the truth; settings are those of `EvaluateSettings`."""
     opened = open_project(project)
     return _evaluate(opened, resolve_settings(EvaluateSettings, opened.stage_settings("evaluate"), settings), options)
+
+
+def measure(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Measure every object: shape, texture, relations; settings are those of `MeasureSettings`."""
+    opened = open_project(project)
+    return _measure(opened, measure_settings(opened, settings), options)
 
 
 def cross_validate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

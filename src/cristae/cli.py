@@ -217,6 +217,18 @@ def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
 @cli.command()
 @project_argument
 @stage_options
+def measure(stage: Stage, project: Path) -> None:
+    """Measure every object: shape, texture, what lies in it and near it."""
+    from cristae import api  # noqa: PLC0415
+    from cristae.stages.measure import summary_table  # noqa: PLC0415
+
+    run = api.measure(project, options=stage.options, **stage.settings("measure"))
+    stage.show(run.manifest, f"{summary_table(run.manifest['summary'])}\n{run.path}")
+
+
+@cli.command()
+@project_argument
+@stage_options
 def report(stage: Stage, project: Path) -> None:
     """Write report/index.html from what is in the project folder."""
     from cristae import api  # noqa: PLC0415
@@ -231,10 +243,10 @@ def report(stage: Stage, project: Path) -> None:
 @preset_option
 @stage_options
 def run(stage: Stage, project: Path, preset: str | None) -> None:
-    """Train, predict, evaluate and report; finished stages are skipped."""
+    """Train, predict, evaluate, measure and report; finished stages are skipped."""
     from cristae import api  # noqa: PLC0415
 
-    settings = stage.grouped("train", "predict", "cells", "track", "objects", "anatomy", "evaluate")
+    settings = stage.grouped("train", "predict", "cells", "track", "objects", "anatomy", "evaluate", "measure")
     if preset:
         settings["train"] = {"preset": preset} | settings.get("train", {})
     page = api.run(project, options=stage.options, settings=settings)

@@ -37,7 +37,7 @@ from cristae.environment import environment, peak_memory_mb
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
-from cristae.io.ome_zarr import open_volume, read_facts
+from cristae.io.ome_zarr import list_labels, open_volume, read_facts
 from cristae.settings import explain
 from cristae.volume import Volume
 
@@ -196,9 +196,14 @@ class Project:
         DataError
             If no image has been imported completely.
         """
-        if not self.image_path.exists() or "digest" not in read_facts(self.image_path):
+        if not self.has_image:
             raise DataError(f"{self.path} has no image yet; import one with: cristae import image {self.path} SOURCE")
         return open_volume(self.image_path)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether an image has been imported completely."""
+        return "digest" in self.image_facts
 
     @property
     def image_facts(self) -> dict[str, Any]:
@@ -212,8 +217,16 @@ class Project:
 
     @property
     def truth(self) -> Annotations:
-        """What results are scored against; without classes when nothing was imported."""
-        return Annotations(self.path / "truth.ome.zarr", self._grid)
+        """What results are scored against, or all there is: then it has a grid of its own."""
+        path = self.path / "truth.ome.zarr"
+        if not self.has_image and self.truth_classes:
+            return Annotations(path, open_volume(path / "labels" / self.truth_classes[0]).grid)
+        return Annotations(path, self._grid)
+
+    @property
+    def truth_classes(self) -> tuple[str, ...]:
+        """Classes that there is a truth of; none where nothing was imported."""
+        return list_labels(self.path / "truth.ome.zarr")
 
     @property
     def _grid(self) -> Grid:

@@ -108,6 +108,23 @@ def test_nucleoli_have_their_nuclei(ready) -> None:
     assert pd.read_parquet(other.path / "parents.parquet")["parent_nucleus_id"].isna().all()
 
 
+def test_what_was_found_is_measured_with_its_cells(ready) -> None:
+    run = cristae.measure(ready, spectrum_radius=2)
+    objects = pd.read_parquet(run.path / "objects.parquet")
+    table = pd.read_parquet(cristae.find_parents(ready).path / "parents.parquet")
+    both = table.merge(objects, on=["class", "object_id"], suffixes=("", "_measured"))
+    assert len(both) == len(table) == len(objects) - 3
+    for column in ("n_voxels", "parent_cell_id", "share_inside"):
+        assert both[column].tolist() == both[f"{column}_measured"].tolist()
+    nucleoli = both[both["class"] == "nucleolus"]
+    assert nucleoli["parent_nucleus_id"].tolist() == nucleoli["parent_nucleus_id_measured"].tolist()
+    assert objects.loc[objects["class"] == "cell", "object_id"].tolist() == [9, 300, 70_001]
+    assert run.manifest["source_runs"]["cell"].startswith("track")
+    violations = pd.read_parquet(run.path / "violations.parquet")
+    assert ["mitochondrion", 1, "across"] in violations[["class", "object_id", "kind"]].to_numpy().tolist()
+    assert conditions(ready)["measure"] == "done"
+
+
 @pytest.mark.parametrize("block", [(2, 1024, 1024), (3, 17, 30), (64, 1024, 1024)])
 @pytest.mark.parametrize("executor", ["serial", "threads:3"])
 def test_blocks_and_workers_change_nothing(ready, monkeypatch, block, executor) -> None:
@@ -184,12 +201,13 @@ def test_all_stages_run_in_a_row_where_cells_and_organelles_are_labelled(tmp_pat
     }
     words: list[str] = []
     runs = pipeline.run(project, settings, Options(notify=words.append))
-    assert [one.stage for one in runs] == ["train", "predict", "cells", "track", "objects", "anatomy"]
-    assert runs[-1].manifest["objects_run"] == runs[-2].path.name
-    assert runs[-1].manifest["cells_run"] == runs[-3].path.name
-    assert runs[-1].manifest["classes"] == ["disc"]
+    assert [one.stage for one in runs] == ["train", "predict", "cells", "track", "objects", "anatomy", "measure"]
+    assert runs[5].manifest["objects_run"] == runs[4].path.name
+    assert runs[5].manifest["cells_run"] == runs[3].path.name
+    assert runs[5].manifest["classes"] == ["disc"]
+    assert runs[6].manifest["source_runs"] == {"cell": runs[3].path.name, "disc": runs[4].path.name}
     assert pipeline.run(project, settings, Options(notify=words.append)) == runs
-    assert sum("nothing to do" in said for said in words) == 6
+    assert sum("nothing to do" in said for said in words) == 7
     assert set(conditions(project).values()) <= {"done", "missing"}
 
 

@@ -43,16 +43,17 @@ def times(project):
 
 def test_all_stages_run_in_a_row_and_a_second_call_does_nothing(small_project, settings):
     runs, words = run(small_project, settings), []
-    assert [one.stage for one in runs] == ["train", "predict", "evaluate"]
+    assert [one.stage for one in runs] == ["train", "predict", "objects", "evaluate", "measure"]
     assert all(one.finished for one in runs)
     assert runs[1].manifest["train_run"] == runs[0].path.name
-    assert runs[2].manifest["inputs"]["predict"].startswith(runs[1].id)
-    scores = json.loads((runs[2].path / "scores.json").read_text())
+    assert runs[3].manifest["inputs"]["predict"].startswith(runs[1].id)
+    assert runs[4].manifest["inputs"]["objects"].startswith(runs[2].id)
+    scores = json.loads((runs[3].path / "scores.json").read_text())
     assert scores["classes"]["disc"]["labelled_slices"] == [0, 3, 5]
     before = times(small_project)
     assert run(small_project, settings, Options(notify=words.append)) == runs
     assert times(small_project) == before
-    assert sum("nothing to do" in said for said in words) == 3
+    assert sum("nothing to do" in said for said in words) == 5
 
 
 def test_going_back_to_earlier_settings_goes_back_to_their_results(small_project, settings):
@@ -74,14 +75,16 @@ def test_a_change_of_one_stage_leaves_those_before_it_alone(small_project, setti
 
 def test_without_truth_the_evaluation_is_left_out_and_said(make_small, settings):
     project, words = make_small("bare", truth=False), []
-    assert [one.stage for one in run(project, settings, Options(notify=words.append))] == ["train", "predict"]
-    assert "cristae import truth" in words[-1]
-    assert "--cross-validate" in words[-1]
+    runs = run(project, settings, Options(notify=words.append))
+    assert [one.stage for one in runs] == ["train", "predict", "objects", "measure"]
+    (said,) = [said for said in words if said.startswith("evaluate")]
+    assert "cristae import truth" in said
+    assert "--cross-validate" in said
 
 
 def test_an_unknown_stage_is_named(small_project, settings):
     with pytest.raises(
-        UsageError, match=r"unknown stage 'trian'.*train, predict, cells, track, objects, anatomy, evaluate"
+        UsageError, match=r"unknown stage 'trian'.*train, predict, cells, track, objects, anatomy, evaluate, measure"
     ):
         run(small_project, settings | {"trian": {}})
     assert not (small_project.path / "runs").exists()
@@ -94,9 +97,9 @@ def test_the_status_follows_the_work(small_project, settings):
     rests = ("train", "predict", "evaluate")
     assert now("import image", "import labels", "import truth", *rests) == ["done"] * 3 + ["missing"] * 3
     run(small_project, settings)
-    assert now(*rests, "crossvalidate") == ["done"] * 3 + ["missing"]
+    assert now(*rests, "measure", "crossvalidate") == ["done"] * 4 + ["missing"]
     small_project.annotations.write_slice("disc", 1, np.ones((64, 64), np.uint8))
-    assert now(*rests) == ["stale"] * 3
+    assert now(*rests, "measure") == ["stale"] * 4
     with pytest.raises(KeyboardInterrupt):
         run(small_project, settings, stopping("train"))
     assert now(*rests) == ["interrupted", "stale", "stale"]
@@ -108,7 +111,7 @@ def test_the_status_follows_the_work(small_project, settings):
     run(small_project, settings)
     assert now(*rests) == ["done"] * 3
     small_project.truth.write_slice("disc", 1, np.ones((64, 64), np.uint8))
-    assert now(*rests) == ["done", "done", "stale"]
+    assert now(*rests, "measure") == ["done", "done", "stale", "done"]
 
 
 def test_labels_of_a_class_that_was_not_learnt_make_nothing_stale(small_project, settings):

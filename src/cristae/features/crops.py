@@ -6,6 +6,7 @@ outside the crop counts as not the object, so nothing depends on the margin that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -113,12 +114,28 @@ def fitted(crop: Crop, max_voxels: int) -> Crop:
     box = bounding_box(crop.mask)
     mask, image = crop.mask[box], None if crop.image is None else crop.image[box]
     voxel_size, factor = crop.voxel_size, crop.factor
-    while mask.size > max(1, max_voxels):
-        mask = 2 * _sum_of_eight(mask, np.dtype(np.uint8)) >= 8
-        image = None if image is None else _sum_of_eight(image, np.dtype(np.float32)) / np.float32(8)
+    for _ in range(n_halvings(mask.shape, max_voxels)):
+        mask, image = halved(mask, image)
         voxel_size = (2 * voxel_size[0], 2 * voxel_size[1], 2 * voxel_size[2])
         factor *= 2
     return Crop(mask, image, voxel_size, factor)
+
+
+def n_halvings(shape: tuple[int, ...], max_voxels: int) -> int:
+    """Return how often `fitted` doubles the voxels of a bounding box of some shape."""
+    n = 0
+    while math.prod(shape) > max(1, max_voxels):
+        shape, n = tuple(-(-length // 2) for length in shape), n + 1
+    return n
+
+
+def halved(mask: np.ndarray, image: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a mask, and its grey values if there are any, with voxels twice as long; see `fitted`.
+
+    Slabs of an even number of planes, halved one by one, are the slabs of the whole.
+    """
+    coarse = 2 * _sum_of_eight(mask, np.dtype(np.uint8)) >= 8
+    return coarse, None if image is None else _sum_of_eight(image, np.dtype(np.float32)) / np.float32(8)
 
 
 def _sum_of_eight(values: np.ndarray, dtype: np.dtype[np.uint8] | np.dtype[np.float32]) -> np.ndarray:

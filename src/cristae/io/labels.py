@@ -31,7 +31,7 @@ from cristae.io.images import (
     read_slice,
     slice_numbers,
 )
-from cristae.io.ome_zarr import open_volume
+from cristae.io.ome_zarr import is_ome_zarr, open_volume
 from cristae.io.tiff import TiffStack
 
 
@@ -211,6 +211,15 @@ def open_labels(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
             f"that ends in {', '.join(IMAGE_SUFFIXES)}"
         )
     return _from_file(source, shape, rules)
+
+
+def whole_shape(source: Path) -> Voxels | None:
+    """Return the shape of labels in one file or OME-Zarr of more than one slice; None of anything else."""
+    if source.is_dir():
+        shape = open_volume(source, voxel_size=(1.0, 1.0, 1.0)).shape if is_ome_zarr(source) else None
+    else:
+        shape = read_header(source).shape if source.suffix.lower() in TIFF_SUFFIXES and source.is_file() else None
+    return shape if shape and shape[0] > 1 else None
 
 
 def _from_files(source: Path, paths: Sequence[Path], shape: Voxels, rules: LabelRules) -> LabelSource:

@@ -74,7 +74,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
             f"{project.path} has no cells yet that organelles could lie in; find them with: cristae cells "
             f"{project.path}, then cristae track {project.path}"
         )
-    labelled = _current_objects(project, options)
+    labelled = current_objects(project, options)
     # Without tracks "track" is empty, so that this is stale as soon as there are some.
     inputs = {"track": ""} | {one.stage: f"{one.id} of {one.manifest['ended']}" for one in (labelled, cells)}
     run = project.run("anatomy", settings, inputs)
@@ -105,7 +105,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
     return run
 
 
-def _current_objects(project: Project, options: Options) -> Run:
+def current_objects(project: Project, options: Options) -> Run:
     """Return the objects of the last prediction; make them where there are none."""
     found, predicted = project.latest("objects"), project.latest("predict")
     if (

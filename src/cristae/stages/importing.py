@@ -25,9 +25,9 @@ from cristae.annotations import Annotations, check_class_name
 from cristae.blockwise import Execution, Journal, Progress, map_blocks
 from cristae.errors import DataError, UsageError
 from cristae.files import writable, write_atomically
-from cristae.geometry import Block
+from cristae.geometry import Block, Grid
 from cristae.io.images import ImageSource, open_images
-from cristae.io.labels import LabelRules, LabelSource, open_labels
+from cristae.io.labels import LabelRules, LabelSource, open_labels, whole_shape
 from cristae.io.ome_zarr import (
     build_pyramid,
     create_volume,
@@ -193,10 +193,23 @@ def import_truth(
 ) -> Annotations:
     """Copy labelled slices that results are scored against; no stage learns from them.
 
-    As `import_labels`, except that the classes of the project stay as they are.
+    As `import_labels`, except that the classes of the project stay as they are, and that there need be no image: labels
+    in one stack of full depth are enough to be measured.
     """
     with project.lock(), writable(project.path):
-        return _store(project, project.truth, source, settings, options or Options())
+        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, Path(source))
+        return _store(project, truth, source, settings, options or Options())
+
+
+def _without_image(project: Project, source: Path) -> Annotations:
+    """Return the empty truth of a project that has labels only, if these are a whole volume."""
+    shape = whole_shape(source)
+    if shape is None:
+        raise DataError(
+            f"{project.path} has no image yet; import one with: cristae import image {project.path} SOURCE. Only "
+            "labels in one stack of full depth, or OME-Zarr, can do without"
+        )
+    return Annotations(project.path / "truth.ome.zarr", Grid(shape, project.file.voxel_size_nm))
 
 
 def _copy(project: Project, opened: ImageSource, fingerprint: str, options: Options) -> Path:
@@ -266,13 +279,13 @@ def _store(
     if first is None:
         first = int(project.image_facts.get("first_number", 0))
     rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value, settings.instances)
-    opened = open_labels(Path(source), project.image.shape, rules)
+    opened = open_labels(Path(source), annotations.grid.shape, rules)
     counts = opened.check()
     for name in settings.classes:
         complete = settings.complete and name not in settings.partial
         progress = options.progress(f"writing {name}")
         annotations.write_slices(name, _layer(opened, name, progress, len(counts)), complete=complete)
-    area = project.image.shape[1] * project.image.shape[2]
+    area = annotations.grid.shape[1] * annotations.grid.shape[2]
     for name in settings.classes:
         n_voxels = sum(count[name] for count in counts.values())
         options.notify(

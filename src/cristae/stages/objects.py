@@ -94,7 +94,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         tables, dropped = [], {}
         for name in names:
             mask = open_volume(predicted.path / f"{name}.ome.zarr" / "labels" / name)
-            found = _label(mask, name, run, settings, options)
+            found = label_objects(mask, name, run, settings, options)
             voxel_um3 = math.prod(mask.grid.voxel_size) / 1e9
             tables.append(_table(name, found, voxel_um3))
             dropped[name] = found.n_dropped
@@ -126,8 +126,11 @@ def _chosen(masks: Sequence[str], wanted: Sequence[str], project: Project) -> tu
     return tuple(dict.fromkeys(wanted)) or tuple(masks)
 
 
-def _label(mask: Volume, name: str, run: Run, settings: ObjectsSettings, options: Options) -> Objects:
-    """Write the ids of one class; return its objects."""
+def label_objects(mask: Volume, name: str, run: Run, settings: ObjectsSettings, options: Options) -> Objects:
+    """Write the ids of one class to ``<name>.ome.zarr`` in the folder of a run; return its objects.
+
+    What is found of blocks on the way is kept in hidden folders there, ``.<name>.parts.<shape>``.
+    """
     folder = run.path / f".{name}.parts.{'x'.join(map(str, BLOCK))}"
     folder.mkdir(exist_ok=True)
     todo = list(blocks(mask.grid.box, BLOCK))

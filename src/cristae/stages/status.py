@@ -17,6 +17,7 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "objects": ("predict",),
     "anatomy": ("objects", "track"),
     "evaluate": ("predict",),
+    "measure": ("objects", "track"),
     "study_cells": ("predict",),
 }
 """The stages whose newest runs a stage takes."""
@@ -49,12 +50,13 @@ def status(project: Project) -> list[StageStatus]:
     try:
         image = project.image
     except CristaeError as error:
-        return [StageStatus("import image", "running" if project.locked else "missing", str(error))]
+        found = [StageStatus("import image", "running" if project.locked else "missing", str(error))]
+        return found + ([*_truth(project), _stage(project, "measure")] if project.truth_classes else [])
     grid = image.grid
     size = " × ".join(map(str, grid.shape))
     voxel = " × ".join(f"{length:g}" for length in grid.voxel_size)
     found = [StageStatus("import image", "done", f"{size} voxels of {voxel} nm (z, y, x), {image.dtype}")]
-    annotations, truth = project.annotations, project.truth
+    annotations = project.annotations
     words = [
         f"{name}: {len(annotations.labelled_slices(name))} slices "
         f"({len(annotations.complete_slices(name))} complete), {annotations.n_voxels(name)} voxels"
@@ -62,15 +64,19 @@ def status(project: Project) -> list[StageStatus]:
     ]
     nothing = f"next: cristae import labels {project.path} SOURCE --class NAME"
     found.append(StageStatus("import labels", "done" if words else "missing", "; ".join(words) or nothing))
-    if truth.classes:
-        words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
-        found.append(StageStatus("import truth", "done", "; ".join(words)))
+    found += _truth(project)
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
     studies = ("study_cells",) if project.runs("study_cells") else ()
-    stages = ("train", "predict", *further, "evaluate", "crossvalidate", *studies)
+    stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
     return found + [_stage(project, stage) for stage in stages]
+
+
+def _truth(project: Project) -> list[StageStatus]:
+    truth = project.truth
+    words = [f"{name}: {len(truth.labelled_slices(name))} slices" for name in truth.classes]
+    return [StageStatus("import truth", "done", "; ".join(words))] if words else []
 
 
 def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
@@ -81,11 +87,14 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
         # All classes with labels were meant, also those that have got some since.
         classes = [name for name in project.classes if name in project.annotations.classes]
+    if run.stage == "measure" and not run.settings.get("classes"):
+        classes = None
     now = {
         "image": str(project.image_facts.get("digest")),
-        "labels": project.annotations.fingerprint(classes),
+        "labels": project.annotations.fingerprint(classes) if project.has_image else "",
         "truth": project.truth.fingerprint(classes),
         "train": trained.id if trained else "",
+        "voxel_size_nm": str(project.file.voxel_size_nm),
         "weights": str(trained.manifest.get("weights")) if trained else "",
         **{stage: _name(project.latest(stage)) for stage in ("predict", "cells", "track", "objects")},
     }
@@ -104,9 +113,14 @@ def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
     if changed_inputs(project, run):
         return True
-    before = [project.latest(stage) for stage in _RESTS_ON.get(run.stage, ())]
+    rests_on = () if _measures_truth(run) else _RESTS_ON.get(run.stage, ())
+    before = [project.latest(stage) for stage in rests_on]
     before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
     return any(other is not None and is_stale(project, other) for other in before)
+
+
+def _measures_truth(run: Run) -> bool:
+    return run.stage == "measure" and run.settings["source"] == "truth"
 
 
 def _name(run: Run | None) -> str:
