@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cristae.features.contents import DEFINITIONS, contents_as_features, contents_of_cells
+from cristae.features.contents import DEFINITIONS, contents_of_cells
 
 
 def objects(rows):
@@ -42,15 +42,6 @@ def test_by_hand():
     assert found["touches_edge"].tolist() == [False, False, True, True]
 
 
-def test_features_of_cut_cells_keep_only_the_share():
-    found = contents_as_features(contents_of_cells(SMALL, "cell", 0.01))
-    assert found.loc[7, "mitochondrion_count"] == 2
-    assert found.loc[7, "lysosome_volume_um3"] == 0
-    cut = found.loc[2**32 - 1]
-    assert cut[["mitochondrion_count", "lysosome_volume_um3"]].isna().all()
-    assert cut["lysosome_share_of_cell"] == pytest.approx(0.05)
-
-
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.integers(1, 9)), max_size=20))
 def test_all_that_lies_in_a_cell_is_counted_once(organelles):
     rows = [("cell", cell, np.nan, 100, False) for cell in (1, 2, 3)]
@@ -64,7 +55,6 @@ def test_all_that_lies_in_a_cell_is_counted_once(organelles):
 def test_nothing_to_hold_or_to_be_held():
     assert contents_of_cells(SMALL[:2], "cell", 1.0).empty
     assert contents_of_cells(SMALL[2:], "cell", 1.0).empty
-    assert list(contents_as_features(contents_of_cells(SMALL[:2], "cell", 1.0)).columns) == []
 
 
 def test_a_cell_that_is_there_twice_is_refused():

@@ -79,26 +79,3 @@ def contents_of_cells(objects: pd.DataFrame, cell_class: str, voxel_um3: float) 
         index=rows,
     )
     return table.reset_index()
-
-
-def contents_as_features(contents: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per cell and columns per class, as features of cells.
-
-    Parameters
-    ----------
-    contents
-        From `contents_of_cells`.
-
-    Returns
-    -------
-    pd.DataFrame
-        Indexed by ``cell_id``: ``<class>_count``, ``<class>_volume_um3`` and ``<class>_share_of_cell``, float64. Count
-        and volume of a cell that touches the edge are NaN: the rest of them is outside.
-    """
-    wide = {}
-    for kind, rows in contents.groupby("class", sort=False):
-        one, cut = rows.set_index("cell_id"), rows["touches_edge"].to_numpy(np.bool_)
-        wide[f"{kind}_count"] = one["n_objects"].astype(np.float64).mask(cut)
-        wide[f"{kind}_volume_um3"] = one["volume_um3"].mask(cut)
-        wide[f"{kind}_share_of_cell"] = one["share_of_cell"]
-    return pd.DataFrame(wide, index=pd.Index(contents["cell_id"].unique(), name="cell_id"))

@@ -1,0 +1,103 @@
+"""A comparison in words: ``comparison.md``, and the sentences of its page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from cristae.comparison import ALPHA
+from cristae.stages.measured import title_of, unit_of
+
+MOST = 15
+"""Differences that are told in words."""
+_STRENGTHS = ((0.474, "large"), (0.33, "medium"), (0.147, "small"), (0.0, "negligible"))
+"""Words for the size of Cliff's delta, after J. Romano et al. (2006)."""
+
+Dictionary = Mapping[str, Mapping[str, str]]
+
+
+def number(value: float) -> str:
+    """Return a number as it is shown; – for none."""
+    return "–" if pd.isna(value) else f"{value:.3g}"
+
+
+def p_words(p: float) -> str:
+    """Return a p-value as it is shown, – for none."""
+    if pd.isna(p):
+        return "–"
+    return f"{p:.1g}" if p < 0.001 else f"{p:.3f}"
+
+
+def strength(delta: float) -> str:
+    """Return in a word how large a Cliff's delta is."""
+    return next(word for least, word in _STRENGTHS if abs(delta) >= least)
+
+
+def strongest(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose difference stays after correction (Benjamini and Hochberg), the strongest first."""
+    if not len(pairs):
+        return pairs
+    found = pairs[pairs["p_bh"] <= ALPHA]
+    # Between groups that do not overlap at all, delta is 1 whatever the distance.
+    order = pd.DataFrame({"delta": found["cliffs_delta"].abs().round(3), "g": found["hedges_g"].abs().fillna(0)})
+    return found.loc[order.sort_values(["delta", "g"], ascending=False, kind="stable").index]
+
+
+def sentences(pairs: pd.DataFrame, dictionary: Dictionary, n: int = MOST) -> list[str]:
+    """Return the strongest differences in words, `n` at most."""
+    found = []
+    for _, row in strongest(pairs).head(n).iterrows():
+        higher_first = row["higher"] == row["group_a"]
+        high, low = ("a", "b") if higher_first else ("b", "a")
+        unit = unit_of(row["feature"], dictionary)
+        size = "" if math.isnan(row["hedges_g"]) else f"Hedges' g {abs(row['hedges_g']):.2g}, "
+        found.append(
+            f"{row['class']}, {title_of(row['feature'])}: higher in {row[f'group_{high}']} than in "
+            f"{row[f'group_{low}']} (median {number(row[f'median_{high}'])} against {number(row[f'median_{low}'])}"
+            f"{f' {unit}' if unit else ''}; {size}Cliff's delta {abs(row['cliffs_delta']):.2f}, "
+            f"{strength(row['cliffs_delta'])}; corrected p {p_words(row['p_bh'])})"
+        )
+    return found
+
+
+def headline(pairs: pd.DataFrame) -> str:
+    """Return in one sentence how many features differ."""
+    tested = pairs[pairs["p"].notna()] if len(pairs) else pairs
+    if not len(tested):
+        return "There is nothing to test: no feature has values in two groups."
+    n = int((tested["p_bh"] <= ALPHA).sum())
+    exploratory = " (exploratory: objects were permuted, not samples)" if tested["exploratory"].all() else ""
+    if n == 0:
+        return f"None of {len(tested):,} comparisons differs after correction (BH, {ALPHA}){exploratory}."
+    return f"{n:,} of {len(tested):,} comparisons differ after correction (BH, {ALPHA}){exploratory}."
+
+
+def counts(pairs: pd.DataFrame) -> list[tuple[str, str, str, int, int]]:
+    """Return per class and pair of groups: class, the two groups, how many features differ, of how many."""
+    if not len(pairs):
+        return []
+    tested = pairs[pairs["p"].notna()]
+    found = []
+    for (kind, a, b), rows in tested.groupby(["class", "group_a", "group_b"], sort=False):
+        found.append((str(kind), str(a), str(b), int((rows["p_bh"] <= ALPHA).sum()), len(rows)))
+    return found
+
+
+def markdown(
+    pairs: pd.DataFrame, groups: Mapping[str, Sequence[str]], notes: Sequence[str], dictionary: Dictionary
+) -> str:
+    """Return the text of ``comparison.md``."""
+    told = sentences(pairs, dictionary)
+    lines = [f"# {' and '.join(groups)} compared", "", headline(pairs), ""]
+    lines += [f"- **{name}**: {', '.join(samples)}" for name, samples in groups.items() if list(samples) != [name]]
+    if told:
+        lines += ["", "## Strongest differences", "", *(f"{at}. {words}" for at, words in enumerate(told, 1))]
+        more = len(strongest(pairs)) - len(told)
+        if more:
+            lines += ["", f"{more:,} more are in comparison.csv."]
+    lines += ["", "## How many features differ", "", "| class | groups | differ | tested |", "|---|---|---|---|"]
+    lines += [f"| {kind} | {a} – {b} | {n} | {total} |" for kind, a, b, n, total in counts(pairs)]
+    lines += ["", "## Please note", "", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
