@@ -23,6 +23,7 @@ from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells import CellsSettings
+from cristae.stages.compare import CompareSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
@@ -46,6 +47,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
+    ("compare", CompareSettings, "Used by `cristae compare`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (

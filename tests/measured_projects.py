@@ -21,6 +21,7 @@ NUMBERS = {"cell": 9, "nucleus": 8, "nucleolus": 11, "mitochondrion": 60, "lysos
 SIZES = {"cell": 400.0, "nucleus": 120.0, "nucleolus": 4.0, "mitochondrion": 0.4, "lysosome": 0.1, "endosome": 0.06}
 EVERYWHERE = {**moments.DEFINITIONS, **morphology.DEFINITIONS, **holes.DEFINITIONS, **curvature.DEFINITIONS}
 TEXTURE = {**glcm.DEFINITIONS, **zones.DEFINITIONS, **spectrum_definitions(4)}
+MEANINGS = {**EVERYWHERE, **TEXTURE, **proximity.DEFINITIONS, **skeleton.DEFINITIONS}
 SMALL = ("volume_um3", "solidity", "sphericity", "glcm_contrast")
 
 
@@ -71,10 +72,9 @@ def measured_project(folder: Path, name: str, objects=None, settings=None, **fac
     with project.record(run, settings, inputs):
         objects.to_parquet(run.path / "objects.parquet", index=False)
         objects.to_csv(run.path / "objects.csv", index=False)
-        known = {**EVERYWHERE, **TEXTURE, **proximity.DEFINITIONS, **skeleton.DEFINITIONS}
         meanings = {
             key: {"unit": one.unit, "meaning": one.meaning, "equation": one.equation, "paper": one.paper}
-            for key, one in known.items()
+            for key, one in MEANINGS.items()
         }
         (run.path / "dictionary.json").write_text(json.dumps(meanings))
         run.update(**facts)

@@ -382,5 +382,6 @@ def _notes(pairs: pd.DataFrame, procedure: Procedure) -> Iterator[str]:
     if not pairs["exact"].all() and n_tests / (procedure.n_permutations + 1) > ALPHA:
         yield (
             f"With {n_tests:,} tests, {procedure.n_permutations:,} drawn permutations are too few for Holm's "
-            f"correction to reach {ALPHA}: draw at least {math.ceil(n_tests / ALPHA):,}, or compare fewer features."
+            f"correction to reach {ALPHA}: draw at least {math.ceil(n_tests / ALPHA):,}, or compare fewer classes or "
+            "features."
         )

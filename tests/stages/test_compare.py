@@ -151,13 +151,18 @@ def test_projects_that_cannot_be_compared(two, tmp_path):
 def test_groups_that_cannot_be(two, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="Bx2: in no group"):
-        compare(two, out, {"a": [two[0]], "b": [two[0]][:0] or [measured_project(tmp_path, "more")]})
+        compare(two, out, {"a": [two[0]], "b": [measured_project(tmp_path, "more")]})
     with pytest.raises(UsageError, match="found PTT more often"):
         compare(two, out, {"a": two[:1], "b": two})
     with pytest.raises(UsageError, match="there are none in b"):
         compare(two, out, {"a": two, "b": []})
     with pytest.raises(UsageError, match=r"got a$"):
         compare(two, out, {"a": two})
+
+
+def test_projects_named_in_groups_need_no_other_mention(two, tmp_path):
+    out = compare([], tmp_path / "out", {"a": two[:1], "b": two[1:]}, QUICK)
+    assert set(pd.read_parquet(out / "objects.parquet")["sample_id"]) == {"PTT", "Bx2"}
 
 
 def test_unknown_classes_and_features(two, tmp_path):

@@ -70,7 +70,7 @@ def compare(
     Parameters
     ----------
     projects
-        At least two, each one sample.
+        At least two, each one sample. Those that are named in groups need not be named here.
     out
         A new or empty folder, or that of an earlier comparison, which is replaced if anything differs.
     groups
@@ -94,6 +94,9 @@ def compare(
         If a project has no measurements, two samples have one name, or no class is in two groups.
     """
     settings, options = settings or CompareSettings(), options or Options()
+    keys = [_key(project) for project in projects]
+    more = [one for members in (groups or {}).values() for one in members if _key(one) not in keys]
+    projects = [*projects, *{_key(one): one for one in more}.values()]
     _check_groups(projects, groups)
     _check_folder(out)
     measured = {_key(project): read_measured(project) for project in projects}

@@ -20,14 +20,19 @@ Dictionary = Mapping[str, Mapping[str, str]]
 
 def number(value: float) -> str:
     """Return a number as it is shown; – for none."""
-    return "–" if pd.isna(value) else f"{value:.3g}"
+    return "–" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 
 def p_words(p: float) -> str:
     """Return a p-value as it is shown, – for none."""
-    if pd.isna(p):
+    if math.isnan(p):
         return "–"
     return f"{p:.1g}" if p < 0.001 else f"{p:.3f}"
+
+
+def in_a_row(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 2 else names)
 
 
 def strength(delta: float) -> str:
@@ -90,7 +95,7 @@ def markdown(
 ) -> str:
     """Return the text of ``comparison.md``."""
     told = sentences(pairs, dictionary)
-    lines = [f"# {' and '.join(groups)} compared", "", headline(pairs), ""]
+    lines = [f"# {in_a_row(list(groups))} compared", "", headline(pairs), ""]
     lines += [f"- **{name}**: {', '.join(samples)}" for name, samples in groups.items() if list(samples) != [name]]
     if told:
         lines += ["", "## Strongest differences", "", *(f"{at}. {words}" for at, words in enumerate(told, 1))]

@@ -27,7 +27,9 @@ _NO_FEATURE = re.compile(
     r"|(centroid|bbox|orientation)_.*"
 )
 """Columns that say which object it is, where it lies, or how it was measured: nothing to compare."""
-_SHORT = {"glcm": "GLCM", "szm": "SZM", "ps": "PS", "szhge": "SZHGE"}
+_SHORT = {"glcm": "GLCM", "szm": "SZM", "ps": "PS"} | {
+    word: word.upper() for word in ("sze", "lze", "lgze", "hgze", "szlge", "szhge", "lzlge", "lzhge", "glnu", "zsnu")
+}
 _UNITS = {"um": "µm", "um2": "µm²", "um3": "µm³", "nm": "nm", "nm2": "nm²", "nm3": "nm³", "px": "px"}
 _FAMILIES = (
     ("Size and shape", r"(mesh|convex|filled)_volume_um3"),
@@ -140,9 +142,11 @@ def title_of(feature: str) -> str:
     name = re.sub(r"_(?:per_)?(um|um2|um3|nm|nm2|nm3|px)$", "", feature)
     if feature.endswith("_per_um3"):
         name += "_density"
-    words = name.removeprefix("n_").split("_")
-    words = [_SHORT.get(words[0], words[0]), *(_SHORT.get(word, word) for word in words[1:])]
-    return " ".join(["number of", *words] if name.startswith("n_") else words)
+    words = [_SHORT.get(word, word) for word in name.split("_")]
+    if "n" in words[:2]:
+        at = words.index("n")
+        words[at : at + 1] = ["number", "of"]
+    return " ".join(words)
 
 
 def _objects(run: Run) -> pd.DataFrame:
