@@ -72,10 +72,10 @@ def measured_project(folder: Path, name: str, objects=None, settings=None, **fac
     with project.record(run, settings, inputs):
         objects.to_parquet(run.path / "objects.parquet", index=False)
         objects.to_csv(run.path / "objects.csv", index=False)
-        meanings = {
-            key: {"unit": one.unit, "meaning": one.meaning, "equation": one.equation, "paper": one.paper}
+        meanings = [
+            {"name": key, "unit": one.unit, "definition": one.meaning, "equation": one.equation, "paper": one.paper}
             for key, one in MEANINGS.items()
-        }
-        (run.path / "dictionary.json").write_text(json.dumps(meanings))
-        run.update(**facts)
+        ]
+        (run.path / "dictionary.json").write_text(json.dumps({"objects": meanings, "relations": [], "settings": {}}))
+        run.update(**{"classes": list(dict.fromkeys(objects["class"])), "cell": "cell"} | facts)
     return project

@@ -113,6 +113,22 @@ def test_what_has_changed_or_cannot_be_read_is_told(tmp_path):
     assert "<table>" not in page
 
 
+def test_classes_without_objects_problems_and_a_plain_dictionary(tmp_path):
+    objects = measured_objects("some", numbers={"cyte": 2, "nucleus": 3}, few=True)
+    objects["parent_cell_id"] = pd.array([None, None, 1, 1, 0], "Int64")
+    facts = {"classes": ["cyte", "golgi", "nucleus"], "cell": "cyte", "problems": ["roughness failed on 2 objects"]}
+    project = measured_project(tmp_path, "some", objects, **facts)
+    path = project.latest("measure").path / "dictionary.json"
+    path.write_text(json.dumps({"solidity": {"unit": "", "meaning": "how full it is"}}))
+    page = section(page_of(project))
+    assert '<th scope="row">golgi</th><td class="n">0</td>' in page
+    assert "roughness failed on 2 objects" in page
+    assert "What 2 cells hold: 2 nucleus" in page
+    assert "how full it is" in page
+    path.write_text("{")
+    assert "What every column means" not in section(page_of(project))
+
+
 def test_no_section_without_measurements(tmp_path):
     project = measured_project(tmp_path, "bare")
     run = project.latest("measure")

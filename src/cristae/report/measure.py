@@ -6,7 +6,7 @@ Figures are in the form of Figures 10E–H, 11 and 12 of Machireddy et al. (2023
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,12 @@ class MeasurePart:
         Name of the run folder.
     problem, stale
         Sentences, or empty.
+    problems
+        What went wrong in measuring, as sentences.
     counts
         Class, number of objects, and how many of them touch the edge.
-    rows
-        The table of main features; one entry per class, in the order of `counts`.
+    columns, rows
+        The table of main features: classes with objects and how many, and rows with an entry for each.
     figures
         Heading and pictures of each family of features.
     thinned
@@ -90,7 +92,9 @@ class MeasurePart:
     run: str
     problem: str = ""
     stale: str = ""
+    problems: tuple[str, ...] = ()
     counts: tuple[tuple[str, int, int], ...] = ()
+    columns: tuple[tuple[str, int], ...] = ()
     rows: tuple[Row, ...] = ()
     figures: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
     thinned: bool = False
@@ -99,7 +103,7 @@ class MeasurePart:
     violations: tuple[Mapping[str, Any], ...] = ()
     n_violations: int = 0
     dictionary: tuple[tuple[str, ...], ...] = ()
-    files: tuple[tuple[str, str], ...] = field(default=())
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def measure_part(project: Project, writer: Writer) -> MeasurePart | None:
@@ -112,14 +116,16 @@ def measure_part(project: Project, writer: Writer) -> MeasurePart | None:
     except DataError as error:
         return MeasurePart(run.path.name, problem=str(error))
     objects = measured.objects
-    classes = list(dict.fromkeys(objects["class"]))
     numbers = objects["class"].value_counts()
+    classes = [name for name in measured.classes if name in numbers]
     cut = objects.loc[objects["touches_edge"], "class"].value_counts()
     violations = measured.violations
     return MeasurePart(
         run=run.path.name,
         stale="What was measured has changed since; measure again." if measured.stale else "",
-        counts=tuple((name, int(numbers[name]), int(cut.get(name, 0))) for name in classes),
+        problems=tuple(map(str, run.manifest.get("problems", ()))),
+        counts=tuple((name, int(numbers.get(name, 0)), int(cut.get(name, 0))) for name in measured.classes),
+        columns=tuple((name, int(numbers[name])) for name in classes),
         rows=tuple(_rows(measured, classes)),
         figures=tuple(_figures(measured, classes, writer)),
         thinned=bool(len(numbers) and numbers.max() > MOST_POINTS),

@@ -61,6 +61,8 @@ class Measured:
         Where they are from.
     sample
         Name of the sample.
+    classes
+        All that were measured, also those without objects.
     objects
         One row per object; ``touches_edge`` is bool and ``class`` text.
     contents
@@ -76,6 +78,7 @@ class Measured:
     project: Project
     run: Run
     sample: str
+    classes: tuple[str, ...]
     objects: pd.DataFrame
     contents: pd.DataFrame | None
     relations: pd.DataFrame | None
@@ -102,8 +105,9 @@ def read_measured(project: Project) -> Measured:
         project,
         run,
         _sample(project, objects),
+        tuple(dict.fromkeys([*map(str, run.manifest.get("classes", ())), *objects["class"]])),
         objects,
-        _contents(project, objects),
+        _contents(project, run, objects),
         _table(run, "relations"),
         _table(run, "violations"),
         dictionary,
@@ -177,15 +181,20 @@ def _sample(project: Project, objects: pd.DataFrame) -> str:
 
 
 def _dictionary(run: Run) -> dict[str, Mapping[str, str]]:
+    """Return what columns mean: from a list under ``objects``, or from a mapping of columns."""
     try:
         found = dict(json.loads((run.path / "dictionary.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
-    return (
-        {str(key): value for key, value in found.items() if isinstance(value, Mapping)}
-        if isinstance(found, dict)
-        else {}
-    )
+    entries = found.get("objects")
+    if isinstance(entries, list):
+        found = {str(one["name"]): one for one in entries if isinstance(one, Mapping) and "name" in one}
+    return {
+        str(name): {key: str(one.get(key) or "") for key in ("unit", "equation", "paper")}
+        | {"meaning": str(one.get("meaning") or one.get("definition") or "")}
+        for name, one in found.items()
+        if isinstance(one, Mapping)
+    }
 
 
 def _table(run: Run, name: str) -> pd.DataFrame | None:
@@ -198,16 +207,12 @@ def _table(run: Run, name: str) -> pd.DataFrame | None:
     return None
 
 
-def _contents(project: Project, objects: pd.DataFrame) -> pd.DataFrame | None:
-    if "parent_cell_id" not in objects.columns:
-        return None
-    # Cells are what no cell is the parent of.
-    housed = objects["parent_cell_id"].notna().groupby(objects["class"], sort=False).any()
-    cells = [str(name) for name in housed.index[~housed]]
-    if len(cells) != 1 or not housed.any():
+def _contents(project: Project, run: Run, objects: pd.DataFrame) -> pd.DataFrame | None:
+    cells = str(run.manifest.get("cell", "cell"))
+    if "parent_cell_id" not in objects.columns or not (objects["class"] == cells).any():
         return None
     try:
-        return contents_of_cells(objects, cells[0], math.prod(project.file.voxel_size_nm) * 1e-9)
+        return contents_of_cells(objects, cells, math.prod(project.file.voxel_size_nm) * 1e-9)
     except ValueError:  # two cells of one id: what they hold cannot be told apart
         return None
 
