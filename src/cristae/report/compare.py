@@ -98,7 +98,7 @@ def build_comparison(folder: Path, options: Options | None = None) -> Path:
             "n_different": len(strongest(tables.pairs)),
             "overall": [] if tables.overall is None else list(_overall_rows(tables)),
             "sections": sections,
-            "thinned": largest > MOST_POINTS,
+            "thinned": MOST_POINTS if largest > MOST_POINTS else 0,
             "files": sorted(
                 path.name for path in folder.iterdir() if path.suffix in (".csv", ".parquet", ".md", ".json")
             ),

@@ -52,7 +52,7 @@ _FILES = ("objects.csv", "objects.parquet", "relations.csv", "relations.parquet"
 
 @dataclass(frozen=True)
 class Row:
-    """A feature in numbers: title, unit, and per class (median, quartiles, number); None for a class without it."""
+    """A feature in numbers: title, unit, and per class median, quartiles, number; None for a class without it."""
 
     title: str
     unit: str
@@ -78,7 +78,7 @@ class MeasurePart:
     figures
         Heading and pictures of each family of features.
     thinned
-        Whether some strip has more objects than points.
+        Points of a strip where some have more objects; 0 where all are drawn.
     cells
         What cells hold; None without cells.
     kinds, violations, n_violations
@@ -97,7 +97,7 @@ class MeasurePart:
     columns: tuple[tuple[str, int], ...] = ()
     rows: tuple[Row, ...] = ()
     figures: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
-    thinned: bool = False
+    thinned: int = 0
     cells: Picture | None = None
     kinds: tuple[tuple[str, int], ...] = ()
     violations: tuple[Mapping[str, Any], ...] = ()
@@ -128,7 +128,7 @@ def measure_part(project: Project, writer: Writer) -> MeasurePart | None:
         columns=tuple((name, int(numbers[name])) for name in classes),
         rows=tuple(_rows(measured, classes)),
         figures=tuple(_figures(measured, classes, writer)),
-        thinned=bool(len(numbers) and numbers.max() > MOST_POINTS),
+        thinned=MOST_POINTS if len(numbers) and numbers.max() > MOST_POINTS else 0,
         cells=_cells(measured, classes, writer),
         kinds=_kinds(violations),
         violations=() if violations is None else tuple(_records(violations.head(MOST_ROWS))),
@@ -154,7 +154,8 @@ def _rows(measured: Measured, classes: Sequence[str]) -> list[Row]:
                 entries.append(None)
                 continue
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-            entries.append((number(middle), f"{number(low)} – {number(high)}", len(values)))
+            quartiles = f"{number(low)} – {number(high)}" if len(values) > 1 else ""
+            entries.append((number(middle), quartiles, len(values)))
         found.append(Row(title_of(feature), unit_of(feature, measured.dictionary), tuple(entries)))
     return found
 

@@ -174,6 +174,8 @@ def _draw_panel(axes: Axes, panel: Panel, generator: np.random.Generator, raster
         axes.yaxis.set_minor_formatter(NullFormatter())
         unit += ", log"
     else:
+        if all(not np.nan_to_num(strip.values, posinf=0, neginf=0).any() for strip in panel.strips):
+            axes.set_ylim(-0.05, 1)  # zeros alone have no scale
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     title = f"{panel.title}{unit}"
@@ -270,4 +272,4 @@ def _broken(title: str, width: int) -> str:
 
 
 def _tick(value: float, _: object) -> str:
-    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")

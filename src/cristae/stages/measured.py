@@ -67,8 +67,8 @@ class Measured:
         One row per object; ``touches_edge`` is bool and ``class`` text.
     contents
         What every cell holds, a row per cell and class; None without cells or parents.
-    relations, violations
-        As measured; None where there is no such table, or no row in it.
+    violations
+        What does not lie where it should; None where there is no such table, or no row in it.
     dictionary
         For each column ``unit``, ``meaning``, ``equation``, ``paper``.
     stale
@@ -81,7 +81,6 @@ class Measured:
     classes: tuple[str, ...]
     objects: pd.DataFrame
     contents: pd.DataFrame | None
-    relations: pd.DataFrame | None
     violations: pd.DataFrame | None
     dictionary: Mapping[str, Mapping[str, str]]
     stale: bool
@@ -108,7 +107,6 @@ def read_measured(project: Project) -> Measured:
         tuple(dict.fromkeys([*map(str, run.manifest.get("classes", ())), *objects["class"]])),
         objects,
         _contents(project, run, objects),
-        _table(run, "relations"),
         _table(run, "violations"),
         dictionary,
         _changed(project, run),
