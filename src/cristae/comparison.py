@@ -264,7 +264,7 @@ def _pairs(columns: Sequence[_Column], names: Sequence[str], procedure: Procedur
             row |= {f"{title}_a": len(of[a]), f"{title}_b": len(of[b])}
         told = [dict(zip(_SUMMARIES, _summary(values), strict=True)) for values in (first, second)]
         row |= {f"{key}_{side}": told[place][key] for key in _SUMMARIES for place, side in enumerate("ab")}
-        difference = told[0][procedure.statistic] - told[1][procedure.statistic]
+        difference = _difference(*(one[procedure.statistic] for one in told))
         row |= {
             "difference": difference,
             "higher": a if difference > 0 else b if difference < 0 else "",
@@ -331,6 +331,11 @@ def _summary(values: np.ndarray) -> tuple[float, float, float]:
     if not len(values):
         return math.nan, math.nan, math.nan
     return float(values.mean()), float(np.median(values)), _sd(values)
+
+
+def _difference(first: float, second: float) -> float:
+    """Return the first less the second, 0 where they differ by rounding alone."""
+    return 0.0 if math.isclose(first, second, rel_tol=1e-12) else first - second
 
 
 def _sd(values: np.ndarray) -> float:

@@ -29,6 +29,8 @@ Statistic = Literal["mean", "median"]
 
 _CHUNK = 2**21
 """Values dealt out at once; nothing depends on it but memory."""
+_WIDE = 128
+"""Features that an arrangement is reckoned to be tried on, at least."""
 _ROUNDING = 1e-9
 """Statistics nearer than this part of them are equal: sums of one set of values in different orders are not, quite."""
 _NOTHING = 1e-12
@@ -150,13 +152,13 @@ def arrangements(sizes: Sequence[int], n_permutations: int, seed: int) -> Iterat
 
     All of them, each once, if they are no more than `n_permutations`; else as many drawn at random.
     """
-    n = sum(sizes)
+    rows = max(1, _CHUNK // max(sum(sizes), _WIDE))
     if n_arrangements(sizes) <= n_permutations:
-        yield _all(sizes)
+        every = _all(sizes)
+        yield from (every[start : start + rows] for start in range(0, len(every), rows))
         return
     generator = np.random.default_rng(seed)
     plain = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
-    rows = max(1, _CHUNK // n)
     for start in range(0, n_permutations, rows):
         yield generator.permuted(np.tile(plain, (min(rows, n_permutations - start), 1)), axis=1)
 

@@ -179,7 +179,13 @@ def _draw_panel(axes: Axes, panel: Panel, generator: np.random.Generator, raster
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     title = f"{panel.title}{unit}"
-    axes.set_title(_broken(title, _LINE - len(panel.remark)), loc="left", pad=4, parse_math=False, linespacing=1.05)
+    axes.set_title(
+        _broken(title, _LINE - (len(panel.remark) + 3) * bool(panel.remark)),
+        loc="left",
+        pad=4,
+        parse_math=False,
+        linespacing=1.05,
+    )
     if panel.remark:
         axes.text(
             1, 1.0, panel.remark, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color="#57606a"

@@ -50,7 +50,7 @@ class CompareSettings(BaseModel):
         "'auto': samples where there are enough for p to reach 0.05, such as four against four",
     )
     n_permutations: int = Field(
-        10_000, ge=99, le=10_000_000, description="above this number of arrangements, as many are drawn; else all tried"
+        10_000, ge=99, le=1_000_000, description="above this number of arrangements, as many are drawn; else all tried"
     )
     seed: int = Field(0, ge=0, description="of the permutations that are drawn")
     classes: tuple[str, ...] = Field((), description="classes to compare; empty means all")
