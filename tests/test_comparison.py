@@ -232,10 +232,14 @@ def test_a_class_that_one_group_lacks_is_named():
     assert found.groups.query("`class` == 'mitochondrion' and group == 'B'")["n_objects"].item() == 0
 
 
-def test_too_few_permutations_for_the_correction_are_named():
-    notes = compare_groups(objects(), each("AB"), ["size", "round"], Procedure(n_permutations=50)).notes
-    assert any("draw at least 80" in note for note in notes)
-    assert not any("draw at least" in note for note in compare_groups(objects(), each("AB"), ["size"]).notes)
+def test_what_no_correction_can_reach_is_told():
+    few = Procedure(n_permutations=50)
+    notes = compare_groups(objects(), each("AB"), ["size", "round"], few).notes
+    assert any("no p can be below 0.02" in note and "more permutations, at least 80" in note for note in notes)
+    names = [f"s{place}" for place in range(8)]
+    notes = compare_groups(objects(samples=names), {"a": names[:4], "b": names[4:]}, ["size"]).notes
+    assert any("no p can be below 0.029" in note and "more samples or objects" in note for note in notes)
+    assert not any("cannot reach" in note for note in compare_groups(objects(), each("AB"), ["size"]).notes)
 
 
 def test_an_empty_table_has_no_rows():

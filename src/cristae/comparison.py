@@ -384,9 +384,14 @@ def _notes(pairs: pd.DataFrame, procedure: Procedure) -> Iterator[str]:
         f"p-values are two-sided, by permutation of {procedure.statistic}s; those after Holm and after Benjamini and "
         f"Hochberg (BH) are corrected over all {n_tests:,} tests of this comparison."
     )
-    if not pairs["exact"].all() and n_tests / (procedure.n_permutations + 1) > ALPHA:
+    drawn = 1 / (procedure.n_permutations + 1)
+    least = [smallest_p(n) if exact else drawn for *n, exact in pairs[["n_a", "n_b", "exact"]].to_numpy().tolist()]
+    if n_tests and n_tests * (best := float(np.nanmin(least))) > ALPHA:
+        more = (
+            "samples or objects" if pairs["exact"].all() else f"permutations, at least {math.ceil(n_tests / ALPHA):,}"
+        )
         yield (
-            f"With {n_tests:,} tests, {procedure.n_permutations:,} drawn permutations are too few for Holm's "
-            f"correction to reach {ALPHA}: draw at least {math.ceil(n_tests / ALPHA):,}, or compare fewer classes or "
-            "features."
+            f"With {n_tests:,} tests, Holm's correction cannot reach {ALPHA} here, as no p can be below {best:.2g}; "
+            "BH hardly can. That nothing stays does not mean that nothing differs: see effect sizes, compare fewer classes "
+            f"or features, or take more {more}."
         )

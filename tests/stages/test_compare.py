@@ -89,6 +89,10 @@ def test_groups_of_several_projects_permute_samples(tmp_path):
     text = (out / "comparison.md").read_text()
     assert "- **old**: a, b, c, d" in text
     assert "Whole samples were permuted" in text
+    assert "no p can be below 0.029" in text
+    first = text.split("Largest effects, none of which stays after correction\n\n")[1].splitlines()[:2]
+    assert all(f"{at}. nucleus, " in line for at, line in enumerate(first, 1))
+    assert any("solidity: higher in new than in old" in line for line in first)
 
 
 def test_three_projects_have_an_overall_table(two, tmp_path):

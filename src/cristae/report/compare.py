@@ -28,7 +28,17 @@ from cristae.report.palette import MARKERS, class_colour
 from cristae.report.parts import Key, Picture
 from cristae.report.strips import MOST_POINTS, PER_FIGURE, Panel, Strip, draw_strips, save
 from cristae.report.templates import open_template
-from cristae.stages.comparison_text import counts, in_a_row, number, p_words, sentences, strength, strongest
+from cristae.stages.comparison_text import (
+    FEW,
+    counts,
+    in_a_row,
+    largest,
+    number,
+    p_words,
+    sentences,
+    strength,
+    strongest,
+)
 from cristae.stages.measured import by_family, title_of, unit_of
 from cristae.stages.options import Options
 
@@ -83,7 +93,9 @@ def build_comparison(folder: Path, options: Options | None = None) -> Path:
         for at, kind in enumerate(classes, start=1):
             sections.append((kind, list(_figures(tables, kind, at, folder))))
             progress(at, len(classes))
-        largest = tables.objects.groupby(["class", "sample_id"], sort=False).size().max() if len(tables.objects) else 0
+        differ = strongest(tables.pairs)
+        shown = differ if len(differ) else largest(tables.pairs)
+        most = tables.objects.groupby(["class", "sample_id"], sort=False).size().max() if len(tables.objects) else 0
         context = {
             "name": in_a_row(list(tables.groups)),
             "groups": tables.groups,
@@ -92,13 +104,13 @@ def build_comparison(folder: Path, options: Options | None = None) -> Path:
                 for at, (name, samples) in enumerate(tables.groups.items())
             ],
             "facts": tables.facts,
-            "told": sentences(tables.pairs, tables.dictionary),
+            "told": sentences(shown.head(FEW), tables.dictionary),
             "counts": counts(tables.pairs),
-            "rows": list(_rows(tables)),
-            "n_different": len(strongest(tables.pairs)),
+            "rows": list(_rows(shown.head(MOST_ROWS), tables.dictionary)),
+            "n_different": len(differ),
             "overall": [] if tables.overall is None else list(_overall_rows(tables)),
             "sections": sections,
-            "thinned": MOST_POINTS if largest > MOST_POINTS else 0,
+            "thinned": MOST_POINTS if most > MOST_POINTS else 0,
             "files": sorted(
                 path.name for path in folder.iterdir() if path.suffix in (".csv", ".parquet", ".md", ".json")
             ),
@@ -163,12 +175,12 @@ def _keep(folder: Path, name: str, panels: Sequence[Panel]) -> Picture:
     return Picture(f"{name}.svg", f"Strips of {', '.join(f'{one.title} ({one.remark})' for one in panels)}.", "")
 
 
-def _rows(tables: _Tables) -> Iterator[dict[str, Any]]:
-    for _, row in strongest(tables.pairs).head(MOST_ROWS).iterrows():
+def _rows(pairs: pd.DataFrame, dictionary: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    for _, row in pairs.iterrows():
         yield {
             "kind": row["class"],
             "feature": title_of(row["feature"]),
-            "unit": unit_of(row["feature"], tables.dictionary),
+            "unit": unit_of(row["feature"], dictionary),
             "higher": row["higher"],
             "sides": [
                 (row[f"group_{side}"], number(row[f"median_{side}"]), int(row[f"n_{side}"])) for side in ("a", "b")

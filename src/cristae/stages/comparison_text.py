@@ -12,6 +12,8 @@ from cristae.stages.measured import title_of, unit_of
 
 MOST = 15
 """Differences that are told in words."""
+FEW = 5
+"""Effects that are told where none stays after correction, and on the page."""
 _STRENGTHS = ((0.474, "large"), (0.33, "medium"), (0.147, "small"), (0.0, "negligible"))
 """Words for the size of Cliff's delta, after J. Romano et al. (2006)."""
 
@@ -42,18 +44,24 @@ def strength(delta: float) -> str:
 
 def strongest(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows whose difference stays after correction (Benjamini and Hochberg), the strongest first."""
-    if not len(pairs):
-        return pairs
-    found = pairs[pairs["p_bh"] <= ALPHA]
+    return _ordered(pairs[pairs["p_bh"] <= ALPHA]) if len(pairs) else pairs
+
+
+def largest(pairs: pd.DataFrame, n: int = MOST) -> pd.DataFrame:
+    """Return the rows of largest effects, whatever their p, the strongest first."""
+    return _ordered(pairs[pairs["p"].notna()]).head(n) if len(pairs) else pairs
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     # Between groups that do not overlap at all, delta is 1 whatever the distance.
-    order = pd.DataFrame({"delta": found["cliffs_delta"].abs().round(3), "g": found["hedges_g"].abs().fillna(0)})
-    return found.loc[order.sort_values(["delta", "g"], ascending=False, kind="stable").index]
+    order = pd.DataFrame({"delta": rows["cliffs_delta"].abs().round(3), "g": rows["hedges_g"].abs().fillna(0)})
+    return rows.loc[order.sort_values(["delta", "g"], ascending=False, kind="stable").index]
 
 
-def sentences(pairs: pd.DataFrame, dictionary: Dictionary, n: int = MOST) -> list[str]:
-    """Return the strongest differences in words, `n` at most."""
+def sentences(rows: pd.DataFrame, dictionary: Dictionary) -> list[str]:
+    """Return differences in words; rows without one are passed over."""
     found = []
-    for _, row in strongest(pairs).head(n).iterrows():
+    for _, row in rows[rows["higher"] != ""].iterrows() if len(rows) else ():
         higher_first = row["higher"] == row["group_a"]
         high, low = ("a", "b") if higher_first else ("b", "a")
         unit = unit_of(row["feature"], dictionary)
@@ -94,13 +102,15 @@ def markdown(
     pairs: pd.DataFrame, groups: Mapping[str, Sequence[str]], notes: Sequence[str], dictionary: Dictionary
 ) -> str:
     """Return the text of ``comparison.md``."""
-    told = sentences(pairs, dictionary)
+    differ = strongest(pairs)
+    told = sentences(differ.head(MOST) if len(differ) else largest(pairs, FEW), dictionary)
     lines = [f"# {in_a_row(list(groups))} compared", "", headline(pairs), ""]
     lines += [f"- **{name}**: {', '.join(samples)}" for name, samples in groups.items() if list(samples) != [name]]
     if told:
-        lines += ["", "## Strongest differences", "", *(f"{at}. {words}" for at, words in enumerate(told, 1))]
-        more = len(strongest(pairs)) - len(told)
-        if more:
+        title = "Strongest differences" if len(differ) else "Largest effects, none of which stays after correction"
+        lines += ["", f"## {title}", "", *(f"{at}. {words}" for at, words in enumerate(told, 1))]
+        more = len(differ) - len(told)
+        if more > 0:
             lines += ["", f"{more:,} more are in comparison.csv."]
     lines += ["", "## How many features differ", "", "| class | groups | differ | tested |", "|---|---|---|---|"]
     lines += [f"| {kind} | {a} – {b} | {n} | {total} |" for kind, a, b, n, total in counts(pairs)]
