@@ -391,7 +391,7 @@ def _notes(pairs: pd.DataFrame, procedure: Procedure) -> Iterator[str]:
             "samples or objects" if pairs["exact"].all() else f"permutations, at least {math.ceil(n_tests / ALPHA):,}"
         )
         yield (
-            f"With {n_tests:,} tests, Holm's correction cannot reach {ALPHA} here, as no p can be below {best:.2g}; "
-            "BH hardly can. That nothing stays does not mean that nothing differs: see effect sizes, compare fewer classes "
-            f"or features, or take more {more}."
+            f"With {n_tests:,} tests, Holm's correction cannot reach {ALPHA} here, as no p can be below {best:.2g}; BH "
+            "hardly can. That nothing stays does not mean that nothing differs: see effect sizes, compare fewer "
+            f"classes or features, or take more {more}."
         )
