@@ -23,6 +23,7 @@ from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
+from cristae.stages.compare import CompareSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
@@ -48,6 +49,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
+    ("compare", CompareSettings, "Used by `cristae compare`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -15,9 +16,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cristae.cli import cli, main
-from cristae.console import Stage, parse_class, parse_slices, parse_value
+from cristae.console import Stage, parse_class, parse_group, parse_slices, parse_value
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.project import Project
+from measured_projects import measured_objects, measured_project
 
 SMALL = {
     "updates": 10,
@@ -252,6 +254,33 @@ def test_classes_are_names_with_values():
     for text in ("mito=", "mito=a", "mito=1,"):
         with pytest.raises(UsageError, match="expected NAME or NAME=1,2"):
             parse_class(text)
+
+
+def test_groups_are_names_with_projects():
+    assert parse_group(" old =bx1, some/bx2") == ("old", (Path("bx1"), Path("some/bx2")))
+    for text in ("old", "old=", "=bx1", "old=,"):
+        with pytest.raises(UsageError, match="expected NAME=PROJECT,PROJECT"):
+            parse_group(text)
+
+
+def test_projects_are_compared(call, tmp_path):
+    for place, name in enumerate(("PTT", "Bx2")):
+        measured_project(tmp_path, name, measured_objects(name, place, few=True))
+    some = ("--set", "n_permutations=99", "--set", 'features=["solidity"]')
+    both = (tmp_path / "PTT", tmp_path / "Bx2")
+    code, out, err = call("compare", *both, "--out", tmp_path / "out", *some)
+    assert code == 0, err
+    assert "# PTT and Bx2 compared" in out
+    assert out.endswith(f"{tmp_path / 'out' / 'index.html'}\n")
+    groups = ("--group", f"old={both[0]}", "--group", f"new={both[1]}")
+    code, out, _ = call("compare", "--out", tmp_path / "groups", *groups, *some, "--json", "--quiet")
+    assert code == 0
+    assert strict(out)["groups"] == {"old": ["PTT"], "new": ["Bx2"]}
+    for words in (("--group", "old"), (*groups, *groups), ("--set", "level=cells")):
+        assert call("compare", *both, "--out", tmp_path / "wrong", *words)[0] == 2
+    assert call("compare", "--out", tmp_path / "wrong")[0] == 2
+    assert call("compare", tmp_path / "none", both[0], "--out", tmp_path / "wrong")[0] == 3
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_slices_are_numbers_and_ranges():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
         cells,
+        compare,
         cross_validate,
         evaluate,
         export,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "cells",
+        "compare",
         "cross_validate",
         "evaluate",
         "export",
@@ -83,6 +85,7 @@ __all__ = [
     "UsageError",
     "Volume",
     "cells",
+    "compare",
     "cross_validate",
     "evaluate",
     "export",

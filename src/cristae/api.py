@@ -27,6 +27,8 @@ from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells_settings import cells_settings
+from cristae.stages.compare import CompareSettings
+from cristae.stages.compare import compare as _compare
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
@@ -148,6 +150,28 @@ def cross_validate(project: Folder, *, options: Options | None = None, **setting
     """Score without truth: leave out one labelled slice at a time; settings are those of `TrainSettings`."""
     opened = open_project(project)
     return _cross_validate(opened, train_settings(opened, settings), options)
+
+
+def compare(
+    projects: Sequence[Folder],
+    out: Path | str,
+    *,
+    groups: Mapping[str, Sequence[Folder]] | None = None,
+    options: Options | None = None,
+    **settings: Any,
+) -> Path:
+    """Compare what was measured in several projects, write tables and a page to the folder `out`, and return the page.
+
+    `groups` are projects under names; without them, each is a group of its own. Settings are those of
+    `CompareSettings`.
+    """
+    from cristae.report.compare import build_comparison  # noqa: PLC0415  plotting is slow to load
+
+    members = {name: [open_project(one) for one in group] for name, group in (groups or {}).items()}
+    opened = [open_project(one) for one in projects]
+    folder = _compare(opened, Path(out), members or None, resolve_settings(CompareSettings, settings), options)
+    page = folder / "index.html"
+    return page if page.is_file() else build_comparison(folder, options)
 
 
 def write_report(project: Folder, *, options: Options | None = None) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.console import Stage, parse_class, parse_slices, stage_options
+from cristae.console import Stage, parse_class, parse_group, parse_slices, stage_options
 from cristae.errors import CristaeError, UsageError
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
@@ -212,6 +212,29 @@ def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
     scores = json.loads((run.path / "scores.json").read_text())
     tables = [_score_table(scores)] if scores["classes"] else []
     stage.show(scores, "\n".join([*tables, *([cells_table(scores["cells"])] if "cells" in scores else [])]))
+
+
+@cli.command()
+@click.argument("projects", nargs=-1, type=click.Path(path_type=Path), metavar="[PROJECT]...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where results go.")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="NAME=PROJECT,PROJECT",
+    help="Projects that belong together; repeatable.",
+)
+@stage_options
+def compare(stage: Stage, projects: tuple[Path, ...], out: Path, groups: tuple[str, ...]) -> None:
+    """Compare what was measured in several projects: effect sizes, permutation tests, figures."""
+    from cristae import api  # noqa: PLC0415
+
+    named = [parse_group(text) for text in groups]
+    if len(dict(named)) < len(named):
+        raise UsageError("--group names a group twice; give all its projects at once, such as --group old=bx1,bx2")
+    page = api.compare(projects, out, groups=dict(named), options=stage.options, **stage.settings("compare"))
+    facts = json.loads((out / "manifest.json").read_text())
+    stage.show({"page": page, **facts}, f"{(out / 'comparison.md').read_text()}\n{page}")
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -103,6 +104,15 @@ def parse_class(text: str) -> tuple[str, tuple[int, ...] | None]:
         return name.strip(), tuple(int(value) for value in values.split(",")) if equals else None
     except ValueError as error:
         raise UsageError(f"--class {text!r}: expected NAME or NAME=1,2 with whole numbers") from error
+
+
+def parse_group(text: str) -> tuple[str, tuple[Path, ...]]:
+    """Return name and projects of ``NAME=PROJECT,PROJECT``."""
+    name, equals, projects = text.partition("=")
+    paths = tuple(Path(one.strip()) for one in projects.split(",") if one.strip())
+    if not equals or not name.strip() or not paths:
+        raise UsageError(f"--group {text!r}: expected NAME=PROJECT,PROJECT such as old=bx1,bx2")
+    return name.strip(), paths
 
 
 def parse_slices(text: str | None) -> tuple[int, ...] | None:

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import tifffile
-from measured_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissue, truth_project
 from scipy.ndimage import binary_fill_holes
 from scipy.spatial.distance import cdist
 
@@ -36,6 +35,7 @@ from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.shapes import find_sizes
 from cristae.stages.options import Options
 from cristae.volume import Volume
+from measured_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissue, truth_project
 
 
 def tables(run) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

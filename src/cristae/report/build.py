@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from cristae.annotations import IGNORE
@@ -28,9 +27,11 @@ from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
+from cristae.report.measure import measure_part
 from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
+from cristae.report.templates import open_template, score_words
 from cristae.stages.options import Options
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -99,6 +100,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
             ],
             "cells": cells_part(found, writer),
+            "measured": measure_part(project, writer),
             "study": study_section(project, writer.figure),
             "learning": _learning_figure(found, writer),
             "overlays": _overlay_sections(found, writer, options),
@@ -109,20 +111,8 @@ def build_report(project: Project, options: Options | None = None) -> Path:
             "made": datetime.now(UTC),
             "version": version("cristae"),
         }
-        write_atomically(folder / "index.html", _template().render(context))
+        write_atomically(folder / "index.html", open_template("template.html.j2").render(context))
     return folder / "index.html"
-
-
-def _template() -> jinja2.Template:
-    surroundings = jinja2.Environment(
-        loader=jinja2.PackageLoader("cristae.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    surroundings.filters.update(score=_score, moment=_moment, duration=_duration, ranges=number_ranges)
-    return surroundings.get_template("template.html.j2")
 
 
 def _learning_figure(found: Findings, writer: Writer) -> Picture | None:
@@ -148,7 +138,7 @@ def _learning_figure(found: Findings, writer: Writer) -> Picture | None:
 
 def _score_figures(one: ScoreSet, classes: Sequence[str], writer: Writer) -> list[Picture]:
     scores = one.scores["classes"]
-    told = ", ".join(f"{name} {_score(facts.get('dice_3d'))}" for name, facts in scores.items())
+    told = ", ".join(f"{name} {score_words(facts.get('dice_3d'))}" for name, facts in scores.items())
     pictures = [
         writer.figure(
             figures.scores_per_class(scores),
@@ -308,21 +298,3 @@ def _environment(project: Project) -> dict[str, str]:
     if any(other != noted[-1] for other in noted):
         rows["Note"] = "other runs were made with other versions or hardware; see their manifests"
     return rows
-
-
-def _score(value: Any) -> str:
-    return "–" if value is None or math.isnan(float(value)) else f"{float(value):.3f}"
-
-
-def _moment(seconds: Any) -> str:
-    return "–" if seconds is None else f"{datetime.fromtimestamp(float(seconds), UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _duration(seconds: Any) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(float(seconds), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02.0f} s" if minutes else f"{rest:.1f} s"
