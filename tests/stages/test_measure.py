@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from scipy.ndimage import binary_fill_holes
 from scipy.spatial.distance import cdist
+from truth_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissue, truth_project
 
 import cristae
 from cristae.cli import main
@@ -35,7 +36,6 @@ from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.shapes import find_sizes
 from cristae.stages.options import Options
 from cristae.volume import Volume
-from measured_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissue, truth_project
 
 
 def tables(run) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -120,7 +120,7 @@ def is_stale(project: Project, run: Run) -> bool:
 
 
 def _measures_truth(run: Run) -> bool:
-    return run.stage == "measure" and run.settings["source"] == "truth"
+    return run.stage == "measure" and run.settings.get("source") == "truth"
 
 
 def _name(run: Run | None) -> str:
