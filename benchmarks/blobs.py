@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -53,6 +54,20 @@ def grey(labelled: np.ndarray, seed: int = 0) -> np.ndarray:
     tile = np.clip(128 + 40 * tile / tile.std() + random.normal(0, 8, tile.shape), 0, 255).astype(np.uint8)
     times = [-(-length // 128) for length in labelled.shape]
     return np.tile(tile, times)[tuple(slice(length) for length in labelled.shape)]
+
+
+def rates(
+    work: Callable[[np.ndarray, np.ndarray], None], labelled: np.ndarray, image: np.ndarray
+) -> tuple[float, float]:
+    """Return the seconds per million voxels of `work` on an eighth of a cube and on all of it, once it is compiled."""
+    work(labelled[:64, :64, :64], image[:64, :64, :64])
+    found, half = [], len(labelled) // 2
+    for side in (half, len(labelled)):
+        part = (slice(side),) * 3
+        begun = time.perf_counter()
+        work(labelled[part], image[part])
+        found.append((time.perf_counter() - begun) / (side**3 / 1e6))
+    return found[0], found[1]
 
 
 def stored(path, grid: Grid, n: int, n_shapes: int = 20) -> Volume:  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import cristae
-from benchmarks.cells import SMALLEST, score_cells
+from benchmarks.cells import SMALLEST, copy_nearest, score_cells
 from benchmarks.result import Result
 from benchmarks.sets import spread, unlabelled
 from cristae.allocation import keep_freed_memory
@@ -82,8 +82,7 @@ def _tumour(seed: int, methods: Sequence[str], quick: bool) -> dict[str, Any]:
         network_s = time.monotonic() - begun
         chosen = _separate(project, "auto", truth, labelled)
         table = {name: _separate(project, name, truth, labelled) for name in methods}
-    copied = truth[[min(labelled, key=lambda k, z=z: abs(k - z)) for z in range(len(truth))]]
-    nearest = _score(copied, truth, labelled, unlabelled(len(truth), labelled))
+    nearest = _score(copy_nearest(truth, labelled), truth, labelled, unlabelled(len(truth), labelled))
     return {**chosen, "network_s": network_s, "copy_nearest": nearest, "table_2": table}
 
 

@@ -1,7 +1,9 @@
 """Morphology of 500 objects in 512³ voxels, against scikit-image: the same columns, seconds.
 
 All but curvature and skeletons: voxels, box, centroid, axes, Euler number, surface, solidity, sphericity, circular
-variance, filled volume. Baseline: `regionprops_table` and, for each object, `marching_cubes` of its crop.
+variance, filled volume. Baseline: `regionprops_table` and, for each object, `marching_cubes` of its crop. Filled voxels
+are compared with `scipy.ndimage.binary_fill_holes` (not timed): scikit-image leaves holes open that touch the outside
+at an edge or a corner only, though the object is whole across them and its Euler number counts them as closed.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import binary_fill_holes, find_objects
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops_table
 
 from benchmarks import blobs
@@ -36,7 +39,7 @@ def run(quick: bool) -> Result:
     same = bool(
         (ours["n_voxels"].to_numpy() * np.prod(VOXEL) == np.rint(theirs["area"])).all()
         and (ours["euler_number"].to_numpy() == theirs["euler_number"]).all()
-        and (ours["n_filled_voxels"].to_numpy() * np.prod(VOXEL) == np.rint(theirs["area_filled"])).all()
+        and (ours["n_filled_voxels"].to_numpy() == _n_filled(labels)).all()
     )
     return Result(
         "measure_morphology",
@@ -75,3 +78,8 @@ def _theirs(labels: np.ndarray) -> pd.DataFrame:
         rows.append((area, np.cbrt(np.pi) * np.cbrt(6 * volume) ** 2 / area, radius.var() / radius.mean() ** 2))
     table[["surface", "sphericity", "circular_variance"]] = rows
     return table
+
+
+def _n_filled(labels: np.ndarray) -> np.ndarray:
+    boxes = enumerate(find_objects(labels), start=1)
+    return np.array([binary_fill_holes(labels[box] == number).sum() for number, box in boxes])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from benchmarks import blobs
@@ -19,21 +17,15 @@ def run(quick: bool) -> Result:
     side, n = (128, 8) if quick else (512, 500)
     labels = blobs.labels((side,) * 3, n)
     image = blobs.grey(labels)
-    half = side // 2
-    _spectrum(labels[:64, :64, :64], image[:64, :64, :64], n)  # compiles
-    rates = []
-    for part in (labels[:half, :half, :half], labels):
-        begun = time.perf_counter()
-        _spectrum(part, image[: len(part), : len(part), : len(part)], n)
-        rates.append((time.perf_counter() - begun) / (part.size / 1e6))
+    eighth, whole = blobs.rates(lambda *part: _spectrum(*part, n), labels, image)
     return Result(
         "measure_spectrum",
-        rates[1],
+        whole,
         f"s per million voxels, {n} objects in {side}³",
         "linear in volume: within 1.5 times the rate of an eighth of it, the baseline",
-        None if quick else rates[1] <= 1.5 * rates[0],
-        rates[0],
-        rates[1] / rates[0],
+        None if quick else whole <= 1.5 * eighth,
+        eighth,
+        whole / eighth,
         details={"radius": GRAINS.radius, "elements": GRAINS.shape, "peak_memory_mb": peak_memory_mb()},
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from benchmarks import blobs
@@ -20,21 +18,15 @@ def run(quick: bool) -> Result:
     side, n = (128, 8) if quick else (512, 500)
     labels = blobs.labels((side,) * 3, n)
     levels = levels_of(labels, n)
-    half = side // 2
-    _zones(labels[:64, :64, :64], levels[:64, :64, :64], n)  # compiles
-    rates = []
-    for part in (labels[:half, :half, :half], labels):
-        begun = time.perf_counter()
-        _zones(part, levels[: len(part), : len(part), : len(part)], n)
-        rates.append((time.perf_counter() - begun) / (part.size / 1e6))
+    eighth, whole = blobs.rates(lambda *part: _zones(*part, n), labels, levels)
     return Result(
         "measure_zones",
-        rates[1],
+        whole,
         f"s per million voxels, {n} objects in {side}³",
         "linear in volume: within 1.5 times the rate of an eighth of it, the baseline",
-        None if quick else rates[1] <= 1.5 * rates[0],
-        rates[0],
-        rates[1] / rates[0],
+        None if quick else whole <= 1.5 * eighth,
+        eighth,
+        whole / eighth,
         details={"peak_memory_mb": peak_memory_mb()},
     )
 

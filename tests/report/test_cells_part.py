@@ -17,11 +17,11 @@ from pydantic import BaseModel
 
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
+from cristae.palette import rgb
 from cristae.project import Project
 from cristae.report.build import build_report
 from cristae.report.cells import middles
 from cristae.report.objects import BASE, colours_of, draw_objects, parts_of
-from cristae.report.palette import rgb
 from cristae.stages.choose import flow_adds_nothing
 from cristae.stages.evaluate import evaluate
 

@@ -1,4 +1,7 @@
+import heapq
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +38,30 @@ def test_what_was_joined_is_averaged_over_all_contacts() -> None:
     # 1-2 join first; their common contact to 3 has mean (10·1 + 250·9) / 10 = 226
     edges = _contacts((1, 2, 1, 5), (1, 3, 10, 1), (2, 3, 250, 9))
     assert _groups(agglomerate(edges, np.zeros(4, np.int64), 128)) == {frozenset({1, 2}), frozenset({3})}
+
+
+def test_a_hub_with_many_leaves_is_not_looked_at_again_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each leaf that joins touches one of the next, so that one contact changes: the work grows as the leaves, not as
+    # their square.
+    pushed: list[tuple[float, int, int]] = []
+    push = heapq.heappush
+    monkeypatch.setattr(heapq, "heappush", lambda heap, item: (pushed.append(item), push(heap, item)))
+    n = 200
+    leaves = [(1, leaf, 10 + leaf / n, 3) for leaf in range(2, n + 2)]
+    neighbours = [(leaf, leaf + 1, 250, 1) for leaf in range(2, n + 1)]
+    stand_in = agglomerate(_contacts(*leaves, *neighbours), np.zeros(n + 2, np.int64), 128)
+    assert _groups(stand_in) == {frozenset(range(1, n + 2))}
+    assert 0 < len(pushed) <= 2 * n
+
+
+def test_ripples_of_the_map_inside_a_cell_are_one_basin() -> None:
+    # Two rooms with a wall; noise of a few grey values in each. Nothing is known, and no joining is allowed: each
+    # room is one cell only if the ripples were no basins of their own.
+    boundary = np.random.default_rng(0).integers(0, 8, (6, 20, 41)).astype(np.uint8)
+    boundary[:, :, 20] = 250
+    found = join_basins(np.zeros(boundary.shape, np.int32), boundary, boundary < 200, Joining(-1.0, 1), 1)
+    assert np.array_equal(np.unique(found[:, :, :20]), [1])
+    assert np.array_equal(np.unique(found[:, :, 21:]), [2])
 
 
 @settings(max_examples=30, deadline=None)

@@ -126,9 +126,9 @@ class Cooccurrence:
     Parameters
     ----------
     pairs
-        int64 (n_objects, n_distances, n_directions, n_levels, n_levels): pairs of a first voxel of level i + 1 and a
-        second of level j + 1, each pair once, so not symmetric. Row i is object i + 1. n_directions is 13, in the
-        order of `DIRECTIONS`, or 1 for all of them together.
+        Whole numbers (n_objects, n_distances, n_directions, n_levels, n_levels), int32 of one block, int64 of several
+        added up: pairs of a first voxel of level i + 1 and a second of level j + 1, each pair once, so not symmetric.
+        Row i is object i + 1. n_directions is 13, in the order of `DIRECTIONS`, or 1 for all of them together.
     distances
         Steps between the two voxels, in voxels.
     """
@@ -142,7 +142,7 @@ class Cooccurrence:
                 "expected pairs of the same objects, levels and distances, got "
                 f"{self.pairs.shape} at {self.distances} and {other.pairs.shape} at {other.distances}"
             )
-        return Cooccurrence(self.pairs + other.pairs, self.distances)
+        return Cooccurrence(np.add(self.pairs, other.pairs, dtype=np.int64), self.distances)
 
 
 def halo(distances: Sequence[int] = (1,)) -> tuple[int, int, int]:
@@ -205,7 +205,9 @@ def add_pairs(
     if labels.shape != levels.shape or labels.ndim != 3:
         raise ValueError(f"expected labels and levels of one shape (z, y, x), got {labels.shape} and {levels.shape}")
     n_levels, distances, per_direction = pairing.n_levels, pairing.distances, pairing.per_direction
-    pairs = np.zeros((len(distances), n_objects, 13 if per_direction else 1, n_levels, n_levels), np.int64)
+    # A pair is counted once in a block. Half the memory: that of many objects takes longer to get than to fill.
+    counts = np.int32 if labels.size < 1 << 31 else np.int64
+    pairs = np.zeros((len(distances), n_objects, 13 if per_direction else 1, n_levels, n_levels), counts)
     margin, bits = max(distances), max(1, (n_levels - 1).bit_length())
     start, stop = np.array([piece.indices(n)[:2] for piece, n in zip(inner, labels.shape, strict=True)]).T
     keys = np.empty(
@@ -273,13 +275,16 @@ def cooccurrence_table(
 
 def _values(pairs: np.ndarray, aggregation: str) -> np.ndarray:
     """Return the features of one object from its pairs (n_directions, n_levels, n_levels)."""
-    matrices = _normalised(pairs.sum(axis=0, keepdims=True) if aggregation == "counts" else pairs)
-    if not len(matrices):
+    if aggregation == "counts":
+        pairs = pairs.sum(axis=0, keepdims=True)
+    n_pairs = pairs.sum(axis=(1, 2))
+    pairs, n_pairs = pairs[n_pairs > 0], n_pairs[n_pairs > 0]
+    if not len(pairs):
         return np.full(len(_NAMES), np.nan)
     if aggregation == "probabilities":
-        matrices = matrices.mean(axis=0, keepdims=True)
-    values = np.empty((len(matrices), len(_NAMES)))
-    _features(matrices, values)
+        pairs = (pairs / n_pairs[:, None, None]).mean(axis=0, keepdims=True)
+    values = np.empty((len(pairs), len(_NAMES)))
+    _features(pairs, values)
     return np.asarray(values.mean(axis=0))
 
 
@@ -348,47 +353,44 @@ def _count(keys: np.ndarray, margin: int, distance: int, bits: int, pairs: np.nd
 
 
 @njit(cache=True, nogil=True)
-def _normalised(pairs: np.ndarray) -> np.ndarray:
-    """Return the matrices that have pairs, made symmetric and divided by their sum."""
-    n_levels = pairs.shape[1]
-    matrices = np.empty(pairs.shape, np.float64)
-    n = 0
-    for k in range(len(pairs)):
-        both_ends = 2 * pairs[k].sum()
-        if both_ends == 0:
-            continue
-        for i in range(n_levels):
-            for j in range(n_levels):
-                matrices[n, i, j] = (pairs[k, i, j] + pairs[k, j, i]) / both_ends
-        n += 1
-    return matrices[:n]
-
-
-@njit(cache=True, nogil=True)
 def _features(matrices: np.ndarray, values: np.ndarray) -> None:
-    """Fill `values` (n, 8), in the order of `_NAMES`, of symmetric matrices (n, n_levels, n_levels) that sum to 1."""
+    """Fill `values` (n, 8), in the order of `_NAMES`, of pairs (n, n_levels, n_levels), counted or as shares.
+
+    One pass over half of a matrix made symmetric: what depends on the difference of two levels follows from the sum
+    of each diagonal, what depends on one level from the sum of each row, and covariance = variance − contrast / 2.
+    """
     n_levels = matrices.shape[1]
+    rows, diagonals = np.empty(n_levels), np.empty(n_levels)
     for k in range(len(matrices)):
-        p = matrices[k]
-        average = 0.0
+        pairs = matrices[k]
+        rows[:] = 0
+        diagonals[:] = 0
+        squares = logs = 0.0
         for i in range(n_levels):
-            for j in range(n_levels):
-                average += (i + 1) * p[i, j]
-        homogeneity = covariance = variance = contrast = energy = entropy = dissimilarity = 0.0
-        n_kinds = 0
-        for i in range(n_levels):
-            for j in range(n_levels):
-                part, difference = p[i, j], i - j
+            for j in range(i + 1):
+                part = np.float64(pairs[i, j] + pairs[j, i])  # of a pair of equal levels, both ends at once
                 if part == 0:
                     continue
-                n_kinds += 1
-                homogeneity += part / (1 + difference * difference)
-                covariance += (i + 1 - average) * (j + 1 - average) * part
-                variance += (i + 1 - average) ** 2 * part
-                contrast += difference * difference * part
-                energy += part * part
-                entropy -= part * np.log2(part)
-                dissimilarity += abs(difference) * part
-        # With one kind of pair all levels are equal; asked by counting, for the variance may not be 0 after rounding.
-        correlation = 1.0 if n_kinds == 1 else covariance / variance
+                times = 1 if i == j else 2
+                rows[i] += part
+                if i != j:
+                    rows[j] += part
+                diagonals[i - j] += times * part
+                squares += times * part * part
+                logs += times * part * np.log2(part)
+        total = rows.sum()
+        average = 0.0
+        for i in range(n_levels):
+            average += (i + 1) * rows[i] / total
+        homogeneity = variance = contrast = dissimilarity = 0.0
+        for i in range(n_levels):
+            part = diagonals[i] / total
+            homogeneity += part / (1 + i * i)
+            contrast += i * i * part
+            dissimilarity += i * part
+            variance += (i + 1 - average) ** 2 * rows[i] / total
+        correlation = 1 - contrast / (2 * variance) if variance > 0 else 1.0
+        energy, entropy = squares / total**2, max(0.0, np.log2(total) - logs / total)
+        if (rows > 0).sum() == 1:  # to the last bit, which rounding may miss
+            average, variance, correlation, energy, entropy = np.rint(average), 0.0, 1.0, 1.0, 0.0
         values[k] = (homogeneity, correlation, variance, contrast, energy, entropy, dissimilarity, average)

@@ -1,4 +1,4 @@
-"""Convex hulls of points on a fine grid of whole numbers: several times faster than those of any points by SciPy.
+"""Convex hulls of points on a fine grid of whole numbers, decided exactly.
 
 A closed surface of triangles grows from four points. Each triangle keeps a list of the points beyond it; the furthest
 of them becomes a corner: the triangles that it sees go, and new ones join it to the edge of what it saw, the horizon::

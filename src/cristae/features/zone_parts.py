@@ -126,7 +126,7 @@ def _apart(keys: np.ndarray, ids: np.ndarray, bits: int) -> tuple[np.ndarray, np
 
 
 def _count_equal(keys: np.ndarray, sizes: np.ndarray, ids: np.ndarray, bits: int) -> Zones:
-    """Count zones of one key and size; both in one number, as sorting one is several times faster than sorting two."""
+    """Count zones of one key and size; both in one number, which is quicker to sort than two."""
     size_bits = int(sizes.max(initial=0)).bit_length()
     if int(keys.max(initial=0)).bit_length() + size_bits > 63:
         object_id, level = _apart(keys, ids, bits)

@@ -23,12 +23,12 @@ from cristae.annotations import IGNORE
 from cristae.errors import DataError
 from cristae.files import writable, write_atomically
 from cristae.io.ome_zarr import open_volume
+from cristae.palette import SKY, VERMILLION, YELLOW, class_colour
 from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
-from cristae.report.palette import SKY, VERMILLION, YELLOW, class_colour
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, score_words

@@ -24,7 +24,7 @@ import pandas as pd
 from cristae.comparison import ALPHA
 from cristae.errors import DataError
 from cristae.files import writable, write_atomically
-from cristae.report.palette import MARKERS, class_colour
+from cristae.palette import MARKERS, class_colour
 from cristae.report.parts import Key, Picture
 from cristae.report.strips import MOST_POINTS, PER_FIGURE, Panel, Strip, draw_strips, save
 from cristae.report.templates import open_template

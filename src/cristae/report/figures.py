@@ -18,18 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cristae.report.palette import BLUE, GREEN, MARKERS, ORANGE, VERMILLION, class_colour
+from cristae.palette import BLUE, GREEN, MARKERS, ORANGE, PLAIN, VERMILLION, class_colour
 
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "svg.hashsalt": "cristae",
-}
+_STYLE: Any = {**PLAIN, "axes.grid": True}
 _WIDTH = 8.6
 _BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cristae.errors import DataError
+from cristae.palette import MARKERS, class_colour
 from cristae.project import Project
-from cristae.report.palette import MARKERS, class_colour
 from cristae.report.parts import Picture, Writer
 from cristae.report.strips import MOST_POINTS, PER_FIGURE, Bars, Panel, Strip, draw_bars, draw_strips, save
 from cristae.stages.comparison_text import number

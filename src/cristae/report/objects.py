@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter, minimum_filter
 
+from cristae.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, rgb
 from cristae.report.overlays import FONT, add_scale_bar, grey_picture, picture_size
-from cristae.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, rgb
 
 BASE = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILLION, BLUE)
 _SIMILAR = ({SKY, BLUE}, {ORANGE, VERMILLION}, {ORANGE, YELLOW}, {PURPLE, VERMILLION})

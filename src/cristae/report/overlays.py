@@ -24,7 +24,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from cristae.report.palette import SKY, VERMILLION, YELLOW, rgb
+from cristae.palette import SKY, VERMILLION, YELLOW, rgb
 
 LONGEST = 1024
 """Pixels of the longer side of a picture, at most."""

@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from cristae.palette import PLAIN
+
 MOST_POINTS = 300
 """Points drawn in a strip."""
 PER_FIGURE = 20
@@ -32,15 +34,12 @@ _LINE = 31
 _DECADES = 1.7
 """Medians of strips further apart than this are drawn on a logarithmic axis."""
 _STYLE: Any = {
-    "font.family": "sans-serif",
+    **PLAIN,
     "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
-    "svg.hashsalt": "cristae",
     "svg.fonttype": "path",
 }
 

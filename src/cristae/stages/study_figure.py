@@ -13,26 +13,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cristae.palette import BLUE, BROWN, GREEN, LINES, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
 from cristae.stages.table2 import ROWS, gap_titles
 
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "cristae",
-}
-# Colours of Okabe and Ito (2008), and a brown: orange, pink, red and brown use flow, the others do not.
+# Orange, purple, vermillion and brown use flow, the others do not.
 _LOOKS: dict[str, dict[str, Any]] = {
-    "mask": {"color": "#56B4E9", "marker": "o"},
-    "mask+boundary": {"color": "#009E73", "marker": "s"},
-    "flow": {"color": "#E69F00", "marker": "^"},
-    "mask+flow": {"color": "#CC79A7", "marker": "v"},
-    "mask+boundary+flow": {"color": "#D55E00", "marker": "D"},
-    "mask+boundary+flow frames": {"color": "#8C510A", "marker": "P"},
+    "mask": {"color": SKY, "marker": "o"},
+    "mask+boundary": {"color": GREEN, "marker": "s"},
+    "flow": {"color": ORANGE, "marker": "^"},
+    "mask+flow": {"color": PURPLE, "marker": "v"},
+    "mask+boundary+flow": {"color": VERMILLION, "marker": "D"},
+    "mask+boundary+flow frames": {"color": BROWN, "marker": "P"},
     "paths": {"color": "#000000", "marker": "o"},
-    "basins": {"color": "#0072B2", "marker": "s"},
+    "basins": {"color": BLUE, "marker": "s"},
     "copy nearest": {"color": "#999999", "marker": "x"},
 }
 _ROOM = 0.78
@@ -50,7 +43,7 @@ def draw_study(table: pd.DataFrame, *paths: Path) -> None:
     gaps = list(dict.fromkeys(table["gap_slices"]))
     methods = [method for _, _, method in ROWS if (table["method"] == method).any()]
     words = {method: words for _, words, method in ROWS}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLAIN):
         figure = Figure(figsize=(9.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
         for place, method in enumerate(methods):
@@ -65,12 +58,12 @@ def draw_study(table: pd.DataFrame, *paths: Path) -> None:
         axes.set_xticks(range(len(gaps)), [title.replace(" (", "\n(") for title in gap_titles(table)])
         axes.set_xlim(-0.5, len(gaps) - 0.5)
         for between in np.arange(len(gaps) - 1) + 0.5:
-            axes.axvline(between, color="#e4e4e4", linewidth=1)
+            axes.axvline(between, color=LINES, linewidth=1)
         axes.set_xlabel("from one labelled slice to the next")
         lowest = float((table["dice"] - table["dice_sd"].fillna(0)).min())
         axes.set_ylim(max((bottom for bottom in (0.0, 0.5, 0.8) if lowest > bottom), default=0.0), 1.02)
         axes.set_ylabel("Dice of cells: mean ± sd")
-        axes.grid(axis="y", color="#e4e4e4")
+        axes.grid(axis="y", color=LINES)
         axes.set_axisbelow(True)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         for path in paths:

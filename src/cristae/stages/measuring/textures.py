@@ -97,7 +97,7 @@ def measure_pairs(greys: Greys, texture: Texture, walk: Walk) -> pd.DataFrame:
             if row in waiting:
                 waiting[row] += pairs
             elif pairs.any() or last[row] >= number:
-                waiting[row] = pairs.copy()
+                waiting[row] = pairs.astype(np.int64)
         n_now = int(np.searchsorted(last[order], number, side="right"))
         ended = [row for row in order[n_ended:n_now].tolist() if row in waiting]
         n_ended = n_now

@@ -1,8 +1,8 @@
-"""Colours of the report: the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+"""How figures look: the colours of Okabe and Ito (2008), which colour-blind readers can tell apart, and plain axes."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
@@ -11,6 +11,21 @@ PURPLE: Final = "#CC79A7"
 ORANGE: Final = "#E69F00"
 SKY: Final = "#56B4E9"
 YELLOW: Final = "#F0E442"
+BROWN: Final = "#8C510A"
+"""Not of Okabe and Ito, for an eighth line."""
+LINES: Final = "#e4e4e4"
+"""Grid lines behind what is drawn."""
+
+PLAIN: Final[Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": LINES,
+    "legend.frameon": False,
+    "svg.hashsalt": "cristae",
+}
+"""Settings of matplotlib for every figure; the salt makes the same figure the same file."""
 
 CLASSES: Final = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
 """Colours of classes, in the order of the project; they begin again after the last."""
