@@ -32,7 +32,7 @@ from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.track import TrackSettings
-from cristae.stages.train import PRESETS, TrainSettings
+from cristae.stages.train_settings import PRESETS, TrainSettings
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run: python docs/generate.py -->"

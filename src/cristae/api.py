@@ -50,7 +50,7 @@ from cristae.stages.study_cells import study_cells_settings
 from cristae.stages.track import track as _track
 from cristae.stages.track import track_settings
 from cristae.stages.train import train as _train
-from cristae.stages.train import train_settings
+from cristae.stages.train_settings import train_settings
 from cristae.volume import Volume
 
 Folder = Project | Path | str

@@ -114,7 +114,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_models_round_trip_and_refuse_what_does_not_fit(tmp_path: Path) -> None:
     network = ResUNet(3, 2, 4).eval()
-    model = Model("resunet", 4, ("a", "b"), 2, 1, (8.0, 8.0, 8.0))
+    model = Model("resunet", "small", 4, 192, ("a", "b"), 2, 1, (8.0, 8.0, 8.0))
     save_model(tmp_path, model, network)
     found, loaded = load_model(tmp_path)
     image = torch.rand(1, 3, 32, 32)

@@ -17,7 +17,7 @@ from cristae.learn.fit import Score
 from cristae.learn.patches import load_slices
 from cristae.stages import train as stage
 from cristae.stages.options import Options
-from cristae.stages.train import PRESETS, RARE_SAMPLERS, train_settings
+from cristae.stages.train_settings import PRESETS, RARE_SAMPLERS, train_settings
 from cristae.volume import Volume
 
 
@@ -200,7 +200,7 @@ def test_the_choice_of_slices_is_followed(small_project, tiny):
 
 def test_the_preset_of_the_paper_has_the_values_of_the_paper(small_project):
     settings = train_settings(small_project, {"preset": "machireddy2023"})
-    assert (settings.network, settings.base_width, settings.neighbours) == ("resunet", 64, 0)
+    assert (settings.network, settings.size, settings.base_width, settings.neighbours) == ("resunet", "full", 0, 0)
     assert (settings.optimiser, settings.learning_rate, settings.epsilon) == ("adam", 1e-4, 1e-7)
     assert (settings.updates, settings.batch, settings.decay, settings.weight_decay) == (5000, 5, "constant", 0)
     assert (settings.tile_px, settings.context_nm) == (512, 8192)
@@ -216,7 +216,7 @@ def test_settings_come_from_preset_then_project_file_then_the_call(small_project
     small_project.set_settings("train", {"preset": "fast", "updates": 7})
     settings = train_settings(small_project, {"batch": 3})
     assert (settings.base_width, settings.updates, settings.batch) == (PRESETS["fast"]["base_width"], 7, 3)
-    assert train_settings(small_project, {"preset": "machireddy2023"}).base_width == 64
+    assert train_settings(small_project, {"preset": "machireddy2023"}).size == "full"
 
 
 def test_every_setting_is_documented():
@@ -229,8 +229,14 @@ WRONG = {
     "unknown preset 'slow'; there are default, machireddy2023, fast": {"preset": "slow"},
     "unknown network 'vgg'; there are resunet": {"network": "vgg"},
     "slices 1, 4 have no labels.*labelled are 0, 3, 5": {"slices": (0, 1, 4)},
-    "tile_px must be a multiple of": {"tile_px": 33},
 }
+
+
+def test_tiles_are_made_as_large_as_the_network_needs(small_project, tiny):
+    said = []
+    run = cristae.train(small_project, options=Options(notify=said.append), **tiny | {"tile_px": 33, "updates": 1})
+    assert any("resunet takes multiples of 16 px; tiles are 48 px" in line for line in said)
+    assert run.finished
 
 
 @pytest.mark.parametrize("message", WRONG)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cristae.errors import DataError
+from cristae.nets.contract import Build, Size
 from cristae.nets.registry import build_network
 
 
@@ -32,8 +33,10 @@ class Model:
 
     Parameters
     ----------
-    network, base_width
-        Name in the registry and its width.
+    network
+        Name in the registry.
+    size, base_width, tile_px
+        See `cristae.nets.contract.Build`.
     classes
         Meaning of the output maps.
     reduction, neighbours
@@ -43,11 +46,18 @@ class Model:
     """
 
     network: str
+    size: Size
     base_width: int
+    tile_px: int
     classes: tuple[str, ...]
     reduction: int
     neighbours: int
     voxel_size_nm: tuple[float, float, float]
+
+    @property
+    def build(self) -> Build:
+        """What the network was built for."""
+        return Build(2 * self.neighbours + 1, len(self.classes), self.size, self.base_width, self.tile_px)
 
 
 def save_checkpoint(path: Path, values: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -101,7 +111,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model,
     tensors = load_checkpoint(folder / "weights.safetensors")
     if tensors is None:
         raise DataError(f"{folder} holds no trained network: weights.safetensors is missing; train again")
-    network = build_network(model.network, 2 * model.neighbours + 1, len(model.classes), model.base_width)
+    network = build_network(model.network, model.build)
     try:
         network.load_state_dict(tensors.values)
     except RuntimeError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cristae.learn.fit import Score
-from cristae.learn.losses import segmentation_loss
+from cristae.learn.objective import loss_of, outputs_of
 from cristae.learn.patches import LabelledSlice, PatchSampler
 
 
@@ -43,9 +43,7 @@ class SupervisedStep:
         arrays = self._ahead[1].result() if self._ahead and ready else self.sampler.batch(step)
         self._ahead = step + 1, self._pool.submit(self.sampler.batch, step + 1)
         image, target, weight = (torch.from_numpy(array).to(self.device) for array in arrays)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = network(image)
-        return segmentation_loss(logits.float(), target, weight, self.cross_entropy)
+        return loss_of(network, outputs_of(network, image), target, weight, self.cross_entropy)
 
     def rescue(self, name: str) -> None:
         """Show more of one class from the next update on."""

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cristae.nets.contract import Build
+
 
 class ResidualBlock(nn.Module):
     """BN–ReLU–conv3×3 twice, plus the input (projected by a 1×1 convolution where its shape changes)."""
@@ -96,3 +98,8 @@ class ResUNet(nn.Module):
             features = step(features, skips.pop())
         logits: Tensor = self.head(features)
         return logits
+
+
+def build_resunet(build: Build) -> ResUNet:
+    """Return a ResUNet; its base width is 64 in full size, 16 in small."""
+    return ResUNet(build.n_channels, build.n_classes, build.base_width or {"small": 16, "full": 64}[build.size])

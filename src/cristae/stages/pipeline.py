@@ -16,7 +16,8 @@ from cristae.stages.objects import mask_classes, objects, objects_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import predict, predict_settings
 from cristae.stages.track import track, track_settings
-from cristae.stages.train import train, train_settings
+from cristae.stages.train import train
+from cristae.stages.train_settings import train_settings
 
 STAGES = ("train", "predict", "cells", "track", "objects", "anatomy", "evaluate", "measure")
 """The computing stages, in the order in which they feed each other."""

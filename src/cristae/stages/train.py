@@ -3,127 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from cristae.allocation import keep_freed_memory
 from cristae.errors import DataError, ResourceError, UsageError
-from cristae.learn.augment import Augmentation
 from cristae.learn.checkpoint import Model, save_model
-from cristae.learn.fit import Schedule, State, Watch, fit
-from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, hold_out, load_slices
+from cristae.learn.fit import State, Watch, fit
+from cristae.learn.patches import LabelledSlice, PatchSampler, View, hold_out, load_slices
 from cristae.learn.scale import reduction
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.learn.targets import Target, targets_of
-from cristae.nets.registry import build_network, network_names
+from cristae.nets.contract import Build
+from cristae.nets.registry import build_network
 from cristae.project import Project, Run
-from cristae.settings import resolve_settings
 from cristae.stages.options import Options
-
-Preset = Literal["default", "machireddy2023", "fast"]
-
-
-class TrainSettings(BaseModel):
-    """Settings of `cristae train`. Lengths in network pixels (px) are counted after reduction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Preset = Field("default", description="where the other settings start from; explicit ones win")
-    classes: tuple[str, ...] = Field((), description="classes to learn; empty means all of the project")
-    slices: tuple[int, ...] = Field((), description="labelled slices to learn from; empty means all")
-    exclude_slices: tuple[int, ...] = Field((), description="labelled slices not to learn from")
-    separate: bool = Field(False, description="one network per class, as the papers did, instead of one for all")
-    boundary_nm: float = Field(40.0, gt=0, description="width of the boundary between cells, of classes of instances")
-    network: str = Field("resunet", description="name of the network")
-    base_width: int = Field(16, ge=1, le=256, description="channels at full resolution; the paper's ResUNet has 64")
-    neighbours: int = Field(1, ge=0, le=8, description="slices on either side shown as further channels")
-    tile_px: int = Field(192, ge=16, le=4096, description="side of a training patch in px")
-    context_nm: float = Field(3072.0, gt=0, description="what a tile spans in nm, by which slices are reduced")
-    batch: int = Field(4, ge=1, le=256, description="patches per update")
-    updates: int = Field(500, ge=1, description="number of updates")
-    learning_rate: float = Field(3e-3, gt=0, lt=1, description="largest learning rate")
-    optimiser: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
-    decay: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
-    weight_decay: float = Field(1e-3, ge=0, description="weight decay")
-    epsilon: float = Field(1e-8, gt=0, description="epsilon of the optimiser")
-    averaging: float = Field(0.98, ge=0, lt=1, description="decay per update of the average of weights that is kept")
-    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means none")
-    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy beside the Dice loss")
-    rare_sampler: Literal["own", "machireddy2023", "pagano2023"] = Field(
-        "own", description="how rare classes are shown: by the next two settings, or as one of the papers did"
-    )
-    rare_share: float = Field(0.5, ge=0, le=1, description="share of patches that must hold a rare class")
-    rare_pixels: int = Field(50, ge=1, description="pixels of the rare class that such a patch must hold")
-    flips: bool = Field(True, description="mirror patches")
-    quarter_turns: bool = Field(True, description="turn patches by multiples of 90°")
-    rotation_deg: float = Field(0.0, ge=0, le=180, description="largest free rotation in degrees")
-    scale: float = Field(0.0, ge=0, le=2, description="largest relative change of size")
-    contrast: float = Field(0.15, ge=0, le=2, description="largest relative change of contrast")
-    brightness: float = Field(0.25, ge=0, le=4, description="largest shift in standard deviations of a slice")
-    gamma: float = Field(0.1, ge=0, le=2, description="largest relative change of the grey-value exponent")
-    noise: float = Field(0.1, ge=0, le=4, description="largest added noise in standard deviations of a slice")
-    blur: float = Field(0.5, ge=0, le=10, description="largest Gaussian blur in px")
-    holdout_share: float = Field(0.0625, ge=0, le=0.5, description="share of each labelled slice held out to judge by")
-    check_every: int = Field(50, ge=1, description="updates between two judgements")
-    seed: int = Field(0, ge=0, description="seed of weights and patches")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
-    deterministic: bool = Field(False, description="refuse operations that differ from run to run (slower on CUDA)")
-
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
-    "machireddy2023": {
-        "base_width": 64,
-        "neighbours": 0,
-        "tile_px": 512,
-        "context_nm": 8192.0,
-        "batch": 5,
-        "updates": 5000,
-        "learning_rate": 1e-4,
-        "optimiser": "adam",
-        "decay": "constant",
-        "weight_decay": 0.0,
-        "epsilon": 1e-7,
-        "averaging": 0.0,
-        "clip": 0.0,
-        "cross_entropy": 0.0,
-        "rare_sampler": "machireddy2023",
-        "quarter_turns": False,
-        "rotation_deg": 0.0,
-        "scale": 0.0,
-        "contrast": 0.0,
-        "brightness": 0.0,
-        "gamma": 0.0,
-        "noise": 0.0,
-        "blur": 0.0,
-    },
-    "fast": {"base_width": 8, "updates": 250, "tile_px": 128, "context_nm": 2048.0},
-}
-"""Named starting points: `machireddy2023` are the values of that paper, `fast` a first look in about a minute."""
-
-RARE_SAMPLERS: Mapping[str, tuple[float, int]] = {
-    "machireddy2023": (0.8, 100),
-    "pagano2023": (0.999, 1),
-}
-"""The papers' ways to show rare classes: 4 of 5 tiles with 100 pixels of one; all but 1 in 1000 tiles with any."""
-
-
-def train_settings(project: Project, changes: Mapping[str, Any]) -> TrainSettings:
-    """Return the settings of a training: preset, then project file, then `changes`."""
-    stored = project.stage_settings("train")
-    preset = changes.get("preset", stored.get("preset", "default"))
-    if preset not in get_args(Preset):
-        raise UsageError(f"unknown preset {preset!r}; there are {', '.join(get_args(Preset))}")
-    settings = resolve_settings(TrainSettings, PRESETS[preset], stored, changes)
-    if settings.network not in network_names():
-        raise UsageError(f"unknown network {settings.network!r}; there are {', '.join(network_names())}")
-    return settings
+from cristae.stages.train_settings import TrainSettings, sampling, schedule, train_settings
 
 
 def train(project: Project, settings: TrainSettings | None = None, options: Options | None = None) -> Run:
@@ -242,27 +143,24 @@ def _train_group(
     )
     targets = targets_of(project.annotations, classes, settings.boundary_nm)
     names = tuple(target.name for target in targets)
+    n_channels = 2 * settings.neighbours + 1
+    build = Build(n_channels, len(names), settings.size, settings.base_width, settings.tile_px)
     slices, labelled = _load(project, settings, targets, factor)
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
-    sampler = PatchSampler(learn if settings.holdout_share else slices, _sampling(settings), settings.seed)
-    step = SupervisedStep(sampler, names, settings.cross_entropy, device)
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, 2 * settings.neighbours + 1, len(names), settings.base_width)
-    multiple = int(getattr(network, "multiple", 1))
-    if settings.tile_px % multiple:
-        raise UsageError(f"tile_px must be a multiple of {multiple} for {settings.network}, got {settings.tile_px}")
+    network = build_network(settings.network, build)
+    tile_px, multiple = _tile(network, settings, options)
+    sampler = PatchSampler(learn if settings.holdout_share else slices, sampling(settings, tile_px), settings.seed)
+    step = SupervisedStep(sampler, names, settings.cross_entropy, device)
     watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
     judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
     try:
-        best, state = fit(network.to(device), step, judge, _schedule(settings), checkpoint, watch)
+        best, state = fit(network.to(device), step, judge, schedule(settings), checkpoint, watch)
     finally:
         step.close()
-    save_model(
-        folder,
-        Model(settings.network, settings.base_width, names, factor, settings.neighbours, grid.voxel_size),
-        best,
-    )
+    network_facts = (settings.network, settings.size, settings.base_width, settings.tile_px)
+    save_model(folder, Model(*network_facts, names, factor, settings.neighbours, grid.voxel_size), best)
     _write_history(folder, state)
     return {
         "labelled_slices": labelled,
@@ -271,6 +169,17 @@ def _train_group(
         "best_step": state.best_step,
         "seconds": state.seconds,
     }
+
+
+def _tile(network: nn.Module, settings: TrainSettings, options: Options) -> tuple[int, int]:
+    """Return the side of patches, which the network can take, and of what it is a multiple."""
+    multiple = int(getattr(network, "multiple", 1))
+    if settings.tile_px < multiple:
+        raise UsageError(f"{settings.network} needs tiles of at least {multiple} px, got tile_px {settings.tile_px}")
+    tile_px = -(-settings.tile_px // multiple) * multiple
+    if tile_px != settings.tile_px:
+        options.notify(f"train: {settings.network} takes multiples of {multiple} px; tiles are {tile_px} px")
+    return tile_px, multiple
 
 
 def _load(
@@ -290,16 +199,6 @@ def _load(
     labelled = {one.name: [z for z in annotations.labelled_slices(one.layer) if z in chosen] for one in targets}
     slices = load_slices(image, annotations, targets, view_of(project, factor, settings.neighbours), chosen)
     return slices, labelled
-
-
-def _sampling(settings: TrainSettings) -> Sampling:
-    augmentation = Augmentation(**{name: getattr(settings, name) for name in Augmentation.__dataclass_fields__})
-    share, pixels = RARE_SAMPLERS.get(settings.rare_sampler, (settings.rare_share, settings.rare_pixels))
-    return Sampling(settings.tile_px, settings.batch, share, pixels, augmentation)
-
-
-def _schedule(settings: TrainSettings) -> Schedule:
-    return Schedule(**{name: getattr(settings, name) for name in Schedule.__dataclass_fields__})
 
 
 def _groups(project: Project, settings: TrainSettings, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cristae.learn.losses import cross_entropy_loss, segmentation_loss, soft_dice_loss
+from cristae.nets.losses import cross_entropy_loss, segmentation_loss, soft_dice_loss
 
 
 def _maps(*shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
