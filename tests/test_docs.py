@@ -14,7 +14,7 @@ What readers need not see (files that stand for their own data, settings that ke
     cp -r "$PHANTOM/slices" slices
     -->
 
-``$PHANTOM`` holds a small phantom as TIFFs: see the fixture `files`.
+``$PHANTOM`` holds a small phantom as TIFFs, and projects that are measured: see the fixture `files`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import tifffile
 
 import cristae
 from cristae.cli import cli
+from measured_projects import measured_objects, measured_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,6 +106,8 @@ def files(tmp_path_factory) -> Path:
         (folder / name).mkdir()
         for z in PAINTED:
             tifffile.imwrite(folder / name / f"{name}_{z:04}.tif", values[z], photometric="minisblack")
+    for seed, name in enumerate(("PTT", "Bx2", *(f"bx{n}" for n in range(1, 9)))):
+        measured_project(folder / "measured", name, measured_objects(name, seed, few=True))
     return folder
 
 
