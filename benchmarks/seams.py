@@ -22,7 +22,7 @@ from cristae.geometry import Block, Box
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.stages.predict import PredictSettings
-from cristae.stages.train import view_of
+from cristae.stages.schemes import view_of
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "seams.png"
 Z = 10

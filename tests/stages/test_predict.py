@@ -20,7 +20,7 @@ from cristae.learn.turned import turn, turn_back
 from cristae.stages import predict as stage
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, block_shape
-from cristae.stages.train import view_of
+from cristae.stages.schemes import view_of
 from cristae.volume import Volume
 
 CLASSES = ("disc", "dot")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cristae.errors import DataError
 from cristae.nets.contract import Build, Size
+from cristae.nets.pair import Pair
 from cristae.nets.registry import build_network
 
 
@@ -43,6 +44,8 @@ class Model:
         See `cristae.learn.patches.View`.
     voxel_size_nm
         Of the volume it was trained on.
+    n_networks
+        2 for a `cristae.nets.pair.Pair`.
     """
 
     network: str
@@ -53,6 +56,7 @@ class Model:
     reduction: int
     neighbours: int
     voxel_size_nm: tuple[float, float, float]
+    n_networks: int = 1
 
     @property
     def build(self) -> Build:
@@ -111,7 +115,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model,
     tensors = load_checkpoint(folder / "weights.safetensors")
     if tensors is None:
         raise DataError(f"{folder} holds no trained network: weights.safetensors is missing; train again")
-    network = build_network(model.network, model.build)
+    several = [build_network(model.network, model.build) for _ in range(model.n_networks)]
+    network = several[0] if len(several) == 1 else Pair(several)
     try:
         network.load_state_dict(tensors.values)
     except RuntimeError as error:

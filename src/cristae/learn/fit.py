@@ -21,6 +21,7 @@ from cristae.blockwise import Progress
 from cristae.errors import CristaeError
 from cristae.learn.checkpoint import load_checkpoint, save_checkpoint
 from cristae.learn.interrupt import Interrupt
+from cristae.nets.pair import parts_of
 
 Step = Callable[[nn.Module, int], Tensor]
 """``step(network, number of the update)`` returns the loss, a scalar with a gradient."""
@@ -51,7 +52,8 @@ class Schedule:
     optimiser
         ``adam`` (the papers') or ``adamw``.
     decay
-        ``constant``, or ``cosine`` with a warm-up over the first twentieth.
+        ``constant``, ``cosine`` with a warm-up over the first twentieth, or ``linear`` with one over the first
+        fifteenth (Pagano's: after it the rate is what it would be without one, so that it steps down).
     weight_decay, epsilon
         Of the optimiser.
     averaging
@@ -65,7 +67,7 @@ class Schedule:
     updates: int
     learning_rate: float
     optimiser: Literal["adam", "adamw"] = "adamw"
-    decay: Literal["constant", "cosine"] = "cosine"
+    decay: Literal["constant", "cosine", "linear"] = "cosine"
     weight_decay: float = 0.0
     epsilon: float = 1e-8
     averaging: float = 0.0
@@ -76,9 +78,11 @@ class Schedule:
         """Return the learning rate of update `step` (from 0)."""
         if self.decay == "constant":
             return self.learning_rate
-        warm_up = max(1, self.updates // 20)
+        warm_up = max(1, self.updates // (20 if self.decay == "cosine" else 15))
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up
+        if self.decay == "linear":
+            return self.learning_rate * (1 - step / self.updates)
         position = (step - warm_up) / max(1, self.updates - warm_up)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * position))
 
@@ -213,10 +217,13 @@ def _update(network: nn.Module, step: Step, optimiser: torch.optim.Optimizer, sc
         group["lr"] = schedule.rate(n)
     network.train()
     optimiser.zero_grad(set_to_none=True)
+    # For networks that drop features by chance: a resumed training drops the same.
+    torch.manual_seed(n)
     loss = step(network, n)
     loss.backward()  # type: ignore[no-untyped-call]
     if schedule.clip > 0:
-        nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
+        for part in parts_of(network):
+            nn.utils.clip_grad_norm_(part.parameters(), schedule.clip)
     optimiser.step()
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -291,12 +298,14 @@ def _recover(index: int, training: _Training) -> None:
     network = training.network
     network.load_state_dict(training.best.state_dict())
     training.optimiser.state.clear()
-    head = getattr(network, "head", None)
-    if isinstance(head, nn.Conv2d) and head.bias is not None:
-        # A generator of its own: the global one is not in the checkpoint, and a resumed run must draw the same.
-        generator = torch.Generator().manual_seed(1000 * training.state.step + index)
-        head.weight[index] = 0.01 * torch.randn(head.weight[index].shape, generator=generator).to(head.weight.device)
-        head.bias[index] = 0.0
+    # A generator of its own: the global one is not in the checkpoint, and a resumed run must draw the same.
+    generator = torch.Generator().manual_seed(1000 * training.state.step + index)
+    for part in parts_of(network):
+        head = getattr(part, "head", None)
+        if isinstance(head, nn.Conv2d) and head.bias is not None:
+            drawn = torch.randn(head.weight[index].shape, generator=generator)
+            head.weight[index] = 0.01 * drawn.to(head.weight.device)
+            head.bias[index] = 0.0
     training.average.load_state_dict(network.state_dict())
 
 

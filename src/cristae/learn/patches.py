@@ -116,21 +116,39 @@ def load_slices(
     return found
 
 
-def _load_slice(
-    image: Volume, annotations: Annotations, targets: Sequence[Target], view: View, z: int
-) -> LabelledSlice:
+def load_unlabelled(image: Volume, n_classes: int, view: View, slices: Sequence[int]) -> list[LabelledSlice]:
+    """Read the named slices of a volume into memory, as slices of which nothing is known.
+
+    Their targets are 0, and weights are 1 all over: what is inside of the slice.
+    """
+    found = []
+    for z in slices:
+        seen = _look(image, view, z)
+        empty = np.zeros((n_classes, *seen.shape[1:]), np.float32)
+        found.append(LabelledSlice(z, seen, empty, empty + 1))
+    return found
+
+
+def _look(image: Volume, view: View, z: int) -> np.ndarray:
+    """Return slice z as the network sees it, float32 ``(channels, y, x)``."""
     depth, height, width = image.shape
     planes = []
     for k in view.channels(z, depth):
         plane = image.read(Box((k, 0, 0), (k + 1, height, width)))
         planes.append(reduce_slices(normalise(plane, view.mean[k : k + 1], view.deviation[k : k + 1]), view.reduction))
+    return np.concatenate(planes)
+
+
+def _load_slice(
+    image: Volume, annotations: Annotations, targets: Sequence[Target], view: View, z: int
+) -> LabelledSlice:
     labels = np.stack([target.read(annotations, z) for target in targets])
     seen = reduce_slices((labels != IGNORE).astype(np.float32), view.reduction)
     share = reduce_slices((labels == 1).astype(np.float32), view.reduction)
     # A pixel made of seen and unseen voxels counts as seen when at least half of it was.
     weight = (seen >= 0.5).astype(np.float32)
     target = np.where(weight > 0, share / np.maximum(seen, 1e-6), 0).astype(np.float32)
-    return LabelledSlice(z, np.concatenate(planes), target, weight)
+    return LabelledSlice(z, _look(image, view, z), target, weight)
 
 
 def hold_out(

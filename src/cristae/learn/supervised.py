@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cristae.learn.ahead import Ahead
 from cristae.learn.fit import Score
 from cristae.learn.objective import loss_of, outputs_of
 from cristae.learn.patches import LabelledSlice, PatchSampler
@@ -34,27 +34,21 @@ class SupervisedStep:
         self, sampler: PatchSampler, classes: Sequence[str], cross_entropy: float, device: torch.device
     ) -> None:
         self.sampler, self.classes, self.cross_entropy, self.device = sampler, list(classes), cross_entropy, device
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] | None = None
+        self._ahead = Ahead(sampler.batch)
 
     def __call__(self, network: nn.Module, step: int) -> Tensor:
         """Return the loss of update `step`."""
-        ready = self._ahead is not None and self._ahead[0] == step
-        arrays = self._ahead[1].result() if self._ahead and ready else self.sampler.batch(step)
-        self._ahead = step + 1, self._pool.submit(self.sampler.batch, step + 1)
-        image, target, weight = (torch.from_numpy(array).to(self.device) for array in arrays)
+        image, target, weight = (torch.from_numpy(array).to(self.device) for array in self._ahead.take(step))
         return loss_of(network, outputs_of(network, image), target, weight, self.cross_entropy)
 
     def rescue(self, name: str) -> None:
         """Show more of one class from the next update on."""
-        if self._ahead:
-            self._ahead[1].result()  # let it end before the sampler changes under it
-            self._ahead = None
+        self._ahead.forget()
         self.sampler.insist(self.classes.index(name))
 
     def close(self) -> None:
         """Stop cutting ahead."""
-        self._pool.shutdown(cancel_futures=True)
+        self._ahead.close()
 
 
 class HeldOutJudge:

@@ -18,8 +18,9 @@ from cristae.project import Project, Run
 from cristae.stages.evaluate import evaluate_settings
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
+from cristae.stages.schemes import choose_device, view_of
 from cristae.stages.score_masks import Pair, Scale, score_slices, summarise, write_scores
-from cristae.stages.train import choose_device, classes_to_learn, learn, remove_checkpoints, view_of
+from cristae.stages.train import classes_to_learn, learn, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings
 
 PROTOCOL = "leave one labelled slice out"

@@ -23,7 +23,7 @@ from cristae.learn.turned import ORDERS, turn, turn_back
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.options import Options
-from cristae.stages.train import choose_device, view_of
+from cristae.stages.schemes import choose_device, view_of
 from cristae.volume import Kind, Volume
 
 

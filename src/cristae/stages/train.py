@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from cristae.allocation import keep_freed_memory
-from cristae.errors import DataError, ResourceError, UsageError
+from cristae.errors import DataError, UsageError
 from cristae.learn.checkpoint import Model, save_model
 from cristae.learn.fit import State, Watch, fit
-from cristae.learn.patches import LabelledSlice, PatchSampler, View, hold_out, load_slices
+from cristae.learn.patches import LabelledSlice, hold_out, load_slices
 from cristae.learn.scale import reduction
-from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
 from cristae.nets.contract import Build
-from cristae.nets.registry import build_network
+from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
 from cristae.stages.options import Options
-from cristae.stages.train_settings import TrainSettings, sampling, schedule, train_settings
+from cristae.stages.schemes import build, choose_device, step_of, view_of
+from cristae.stages.train_settings import TrainSettings, schedule, train_settings
 
 
 def train(project: Project, settings: TrainSettings | None = None, options: Options | None = None) -> Run:
@@ -90,30 +90,6 @@ def learn(
     }
 
 
-def choose_device(wish: str) -> torch.device:
-    """Return the device: CUDA where there is some and it is not forbidden.
-
-    Raises
-    ------
-    ResourceError
-        If CUDA is asked for and absent.
-    """
-    available = torch.cuda.is_available()
-    if wish == "cuda" and not available:
-        raise ResourceError(
-            "CUDA was asked for but this machine has no usable NVIDIA GPU (or PyTorch was installed without CUDA); "
-            "use --set train.device=auto, or install a CUDA build of PyTorch"
-        )
-    return torch.device("cuda" if available and wish != "cpu" else "cpu")
-
-
-def view_of(project: Project, factor: int, neighbours: int) -> View:
-    """Return how networks see the image of a project."""
-    facts = project.image_facts
-    mean, deviation = (np.array(facts[key], np.float64) for key in ("slice_mean", "slice_std"))
-    return View(factor, neighbours, mean, deviation, tuple(facts.get("missing", ())))
-
-
 def classes_to_learn(project: Project, settings: TrainSettings) -> tuple[str, ...]:
     """Return the classes to train, or raise DataError where there are no labels."""
     labelled = project.annotations.classes
@@ -144,14 +120,14 @@ def _train_group(
     targets = targets_of(project.annotations, classes, settings.boundary_nm)
     names = tuple(target.name for target in targets)
     n_channels = 2 * settings.neighbours + 1
-    build = Build(n_channels, len(names), settings.size, settings.base_width, settings.tile_px)
+    wanted = Build(n_channels, len(names), settings.size, settings.base_width, settings.tile_px)
     slices, labelled = _load(project, settings, targets, factor)
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
-    torch.manual_seed(settings.seed)
-    network = build_network(settings.network, build)
+    network = build(settings, wanted)
     tile_px, multiple = _tile(network, settings, options)
-    sampler = PatchSampler(learn if settings.holdout_share else slices, sampling(settings, tile_px), settings.seed)
-    step = SupervisedStep(sampler, names, settings.cross_entropy, device)
+    if settings.holdout_share:
+        slices = learn
+    step = step_of(project, settings, slices, names, tile_px)
     watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
     judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
@@ -160,7 +136,8 @@ def _train_group(
     finally:
         step.close()
     network_facts = (settings.network, settings.size, settings.base_width, settings.tile_px)
-    save_model(folder, Model(*network_facts, names, factor, settings.neighbours, grid.voxel_size), best)
+    n_networks = len(parts_of(best))
+    save_model(folder, Model(*network_facts, names, factor, settings.neighbours, grid.voxel_size, n_networks), best)
     _write_history(folder, state)
     return {
         "labelled_slices": labelled,

@@ -1,0 +1,43 @@
+"""Two networks that learn from each other; their mean answers, and where they differ they are not sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_CERTAIN = 1e-6
+"""Mean probabilities are kept this far from 0 and 1, where logits end."""
+
+
+class Pair(nn.Module):
+    """Networks with different random weights, as one.
+
+    Parameters
+    ----------
+    networks
+        They follow `cristae.nets.contract.Network`, and take inputs of the same sizes.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.multiple = int(getattr(networks[0], "multiple", 1))
+        """Sides of the input are multiples of this."""
+        largest = getattr(networks[0], "largest", None)
+        if largest is not None:
+            self.largest = int(largest)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(n, n_classes, y, x)`` of the mean probability for an image ``(n, n_channels, y, x)``."""
+        return torch.logit(self.probabilities(image).mean(0), _CERTAIN)
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """Return the probabilities of each network, ``(n_networks, n, n_classes, y, x)``."""
+        return torch.stack([torch.sigmoid(network(image).float()) for network in self.networks])
+
+
+def parts_of(network: nn.Module) -> list[nn.Module]:
+    """Return the networks that learn by themselves: those of a pair, or the network alone."""
+    return list(network.networks) if isinstance(network, Pair) else [network]

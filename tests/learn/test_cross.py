@@ -1,0 +1,161 @@
+"""Cross pseudo supervision: without it each network learns alone; with it they learn from each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cristae.learn.augment import Augmentation
+from cristae.learn.checkpoint import Model, load_model, save_model
+from cristae.learn.cross import Crossing, CrossPseudoStep
+from cristae.learn.fit import Schedule, Watch, fit
+from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
+from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.nets.pair import Pair, parts_of
+from cristae.nets.resunet import ResUNet
+
+CPU = torch.device("cpu")
+SAMPLING = Sampling(32, 2, 0.0, 1, Augmentation())
+
+
+def _slice(z: int) -> LabelledSlice:
+    y, x = np.mgrid[:64, :64]
+    target = (((y - 30 - z) ** 2 + (x - 30) ** 2) < 200).astype(np.float32)[None]
+    image = target + 0.2 * np.random.default_rng(z).standard_normal((1, 64, 64), np.float32)
+    return LabelledSlice(z, image.astype(np.float32), target, np.ones_like(target))
+
+
+def _network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return ResUNet(1, 1, 4)
+
+
+def _pair() -> Pair:
+    return Pair([_network(0), _network(1)])
+
+
+def _step(weight: float, mix: bool = False, updates: int = 60) -> CrossPseudoStep:
+    free = LabelledSlice(9, _slice(9).image, np.zeros((1, 64, 64), np.float32), np.ones((1, 64, 64), np.float32))
+    samplers = PatchSampler([_slice(0)], SAMPLING, 0), PatchSampler([free], SAMPLING, 5)
+    return CrossPseudoStep(*samplers, ["disc"], Crossing(weight, 1.0, updates, mix), CPU)
+
+
+class _Stop:
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, done: int, total: int, **facts: float) -> None:
+        if done == self.at:
+            raise KeyboardInterrupt
+
+
+def _watch(at: int = -1) -> Watch:
+    return Watch(_Stop(at), lambda _: None, lambda _: None)
+
+
+def _judge() -> HeldOutJudge:
+    return HeldOutJudge([_slice(0)], ["disc"], 16)
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_with_weight_0_each_network_learns_as_if_alone_bit_for_bit(tmp_path: Path, mix: bool) -> None:
+    schedule = Schedule(12, 5e-3, check_every=6, averaging=0.9, clip=0.5, weight_decay=1e-3)
+    pair = _pair()
+    fit(pair, _step(0.0, mix), _judge(), schedule, tmp_path / "pair", _watch())
+    for seed in (0, 1):
+        alone = _network(seed)
+        step = SupervisedStep(PatchSampler([_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
+        fit(alone, step, _judge(), schedule, tmp_path / f"{seed}", _watch())
+        assert _same(alone, pair.networks[seed])
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_pair_learns_and_resumed_equals_uninterrupted(tmp_path: Path, mix: bool) -> None:
+    schedule = Schedule(60, 5e-3, check_every=20, averaging=0.9)
+    whole, state = fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "whole", _watch())
+    assert _judge()(whole)["disc"].dice > 0.93
+    with pytest.raises(KeyboardInterrupt):
+        fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "cut", _watch(at=23))
+    resumed, _ = fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "cut", _watch())
+    assert _same(whole, resumed)
+    assert not _same(*parts_of(whole))
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_what_the_other_says_is_taught_and_no_gradient_goes_back_to_it(mix: bool) -> None:
+    class Loud(nn.Module):
+        """Says one thing everywhere."""
+
+        def __init__(self, logit: float) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor(logit))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.bias + 0 * image
+
+    # The labels say background everywhere, with no weight: nothing but the other network teaches.
+    blank = LabelledSlice(0, _slice(0).image, np.zeros((1, 64, 64), np.float32), np.zeros((1, 64, 64), np.float32))
+    samplers = PatchSampler([blank], SAMPLING, 0), PatchSampler([_slice(9)], SAMPLING, 5)
+    step = CrossPseudoStep(*samplers, ["disc"], Crossing(1.0, 1.0, 10, mix), CPU)
+    pair = Pair([Loud(0.3), Loud(-0.2)])
+    step(pair, 9).backward()  # type: ignore[no-untyped-call]
+    first, second = (float(network.bias.grad) for network in pair.networks)  # type: ignore[arg-type, union-attr]
+    assert first > 0 > second  # the first is taught background by the second, the second foreground by the first
+
+
+def test_the_weight_rises_as_in_the_paper() -> None:
+    # Epochs of 300, as in Pagano's schedule: nothing until 5, all from 20 on.
+    crossing = Crossing(1.0, 0.0, 300)
+    found = [crossing.share(epoch) for epoch in (0, 4, 6, 10, 15, 20, 299)]
+    assert found == pytest.approx([1e-5, 1e-5, 1 / 15, 1 / 3, 2 / 3, 1, 1])
+    assert Crossing(2.5, 0.0, 300).share(299) == 2.5
+    assert Crossing(0.0, 0.0, 300).share(299) == 0
+
+
+def test_a_pair_answers_with_the_mean_probability() -> None:
+    pair = _pair().eval()
+    image = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        each = torch.stack([torch.sigmoid(network(image)) for network in pair.networks])
+        assert torch.allclose(torch.sigmoid(pair(image)), each.mean(0), atol=1e-5)
+        assert torch.equal(pair.probabilities(image), each)
+    assert pair.multiple == 16
+
+
+def test_a_pair_is_saved_and_loaded(tmp_path: Path) -> None:
+    pair = _pair().eval()
+    model = Model("resunet", "small", 4, 32, ("disc",), 1, 0, (8.0, 8.0, 8.0), 2)
+    save_model(tmp_path, model, pair)
+    found, loaded = load_model(tmp_path)
+    assert found == model
+    assert isinstance(loaded, Pair)
+    assert _same(pair, loaded)
+
+
+def test_a_collapsed_class_is_recovered_in_both(tmp_path: Path) -> None:
+    pair = _pair()
+    with torch.no_grad():
+        for network in pair.networks:
+            network.head.bias.fill_(-60.0)  # type: ignore[union-attr, operator]
+            network.head.weight.zero_()  # type: ignore[union-attr, operator]
+    alarms: list[str] = []
+    watch = Watch(_Stop(-1), alarms.append, lambda _: None)
+    step = _step(0.0, updates=120)
+    step.crossing = Crossing(0.0, 0.0, 120)
+    best, _ = fit(pair, step, _judge(), Schedule(120, 5e-3, check_every=10), tmp_path / "c", watch)
+    assert "collapsed" in alarms[0]
+    assert all(_judge()(one)["disc"].dice > 0.9 for one in parts_of(best))
+
+
+def test_one_network_alone_is_refused() -> None:
+    with pytest.raises(TypeError, match="Pair"):
+        _step(1.0)(_network(0), 0)
