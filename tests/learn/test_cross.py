@@ -81,7 +81,7 @@ def test_with_weight_0_each_network_learns_as_if_alone_bit_for_bit(tmp_path: Pat
 @pytest.mark.parametrize("mix", [False, True])
 def test_a_pair_learns_and_resumed_equals_uninterrupted(tmp_path: Path, mix: bool) -> None:
     schedule = Schedule(60, 5e-3, check_every=20, averaging=0.9)
-    whole, state = fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "whole", _watch())
+    whole, _ = fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "whole", _watch())
     assert _judge()(whole)["disc"].dice > 0.93
     with pytest.raises(KeyboardInterrupt):
         fit(_pair(), _step(1.0, mix), _judge(), schedule, tmp_path / "cut", _watch(at=23))

@@ -226,7 +226,7 @@ def test_every_setting_is_documented():
 WRONG = {
     "learning_speed.*Settings are:.*learning_rate": {"learning_speed": 1},
     "updates.*greater than or equal to 1, got 0": {"updates": 0},
-    "unknown preset 'slow'; there are default, machireddy2023, fast": {"preset": "slow"},
+    "unknown preset 'slow'; there are default, machireddy2023, pagano2023, fast": {"preset": "slow"},
     "unknown network 'vgg'; there are resunet": {"network": "vgg"},
     "slices 1, 4 have no labels.*labelled are 0, 3, 5": {"slices": (0, 1, 4)},
 }

@@ -24,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cristae.geometry import Block, Voxels
 from cristae.learn.patches import View
 from cristae.learn.scale import enlarge_slices, normalise, reduce_slices
+from cristae.nets.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Inference:
         Sides of the network's input must be multiples of this.
     batch
         Slices given to the network at a time.
+    disagreement
+        Whether the networks of a `cristae.nets.pair.Pair` also say how far apart they are, a map more for each class.
     """
 
     tile_px: int
@@ -88,6 +91,7 @@ class Inference:
     views: int
     multiple: int
     batch: int = 1
+    disagreement: bool = False
 
 
 class SlabPredictor:
@@ -126,7 +130,7 @@ class SlabPredictor:
         return (self.view.reach, y, x)
 
     def __call__(self, block: Block, image: np.ndarray) -> list[np.ndarray]:
-        """Return one uint8 ``block.write.shape`` array per class: probability × 255, rounded."""
+        """Return one uint8 ``block.write.shape`` array per class: probability × 255; then the disagreements."""
         slabs: list[list[np.ndarray]] = []
         first, stop = block.write.start[0], block.write.stop[0]
         for z in range(first, stop, self.inference.batch):
@@ -213,7 +217,11 @@ class SlabPredictor:
 
     def _probability(self, image: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits: Tensor = self.network(image.contiguous(memory_format=self._layout))
+            image = image.contiguous(memory_format=self._layout)
+            if isinstance(self.network, Pair) and self.inference.disagreement:
+                each = self.network.probabilities(image)
+                return torch.cat((each.mean(0), each.amax(0) - each.amin(0)), dim=1)
+            logits: Tensor = self.network(image)
         return torch.sigmoid(logits.float())
 
 

@@ -20,6 +20,7 @@ from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.turned import ORDERS, turn, turn_back
+from cristae.nets.pair import Pair
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.options import Options
@@ -53,7 +54,9 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
     """Predict every class in every slice with the networks trained last.
 
     Writes ``<class>.ome.zarr`` (uint8 probability × 255) with the mask under its ``labels/``, and the masks under
-    ``image.ome.zarr/labels`` for viewers. A killed prediction goes on with the block it was at.
+    ``image.ome.zarr/labels`` for viewers. Of two networks that taught each other it also writes
+    ``<class>_disagreement.ome.zarr`` (uint8 difference of their probabilities × 255). A killed prediction goes on with
+    the block it was at.
 
     Raises
     ------
@@ -86,9 +89,13 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         )
         for group in trained.manifest["groups"]:
             _predict_group(project, run, project.inside(Path("runs") / trained.path.name / group), settings, options)
+        unsure = [name for name in map(disagreement_of, classes) if (run.path / f"{name}.ome.zarr").is_dir()]
         for name in classes:
             _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
-        run.update(train_run=trained.path.name, classes=classes, threshold=settings.threshold)
+        for name in unsure:
+            build_pyramid(run.path / f"{name}.ome.zarr")
+            _drop_raw(run.path, name)
+        run.update(train_run=trained.path.name, classes=classes, threshold=settings.threshold, disagreement=unsure)
     return run
 
 
@@ -113,14 +120,16 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
         settings.views,
         int(getattr(network, "multiple", 1)),
         batch=1 if device.type == "cpu" else 4,
+        disagreement=isinstance(network, Pair),
     )
     image, name = project.image, folder.name
     axes = ("z",) if settings.axes == "z" else tuple(ORDERS)
-    raw: dict[str, list[Volume]] = {one: [] for one in model.classes}
+    unsure = tuple(map(disagreement_of, model.classes)) if inference.disagreement else ()
+    raw: dict[str, list[Volume]] = {one: [] for one in (*model.classes, *unsure)}
     for axis in axes:
         turned, seen = turn(image, view, axis)
         predictor = SlabPredictor(network, seen, turned.shape, inference, device)
-        block = block_shape(turned, predictor, len(model.classes), settings.max_ram_gb)
+        block = block_shape(turned, predictor, len(raw), settings.max_ram_gb)
         layers = [_layer(run.path / f".{one}.raw-{axis}.ome.zarr", turned.grid, "probability") for one in raw]
         task = f"predict {name}" if len(axes) == 1 else f"predict {name} along {axis}"
         map_blocks(
@@ -136,9 +145,11 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
     finish = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
     for one, sources in raw.items():
         path = run.path / f"{one}.ome.zarr"
-        outputs = [_layer(path, image.grid, "probability"), _layer(path / "labels" / one, image.grid, "labels")]
+        outputs = [_layer(path, image.grid, "probability")]
+        if one not in unsure:
+            outputs.append(_layer(path / "labels" / one, image.grid, "labels"))
         map_blocks(
-            finish,
+            finish.without_mask if one in unsure else finish,
             sources,
             outputs,
             block_shape=SHARD,
@@ -174,6 +185,10 @@ class Smoothing:
             total = convolve1d(probability * known[:, None, None], kernel, axis=0, mode="constant")
             smooth = np.rint(total / np.maximum(weight, 1e-6))[inner].astype(np.uint8)
         return [smooth, (smooth >= self.lowest).astype(np.uint8)]
+
+    def without_mask(self, block: Block, *looks: np.ndarray) -> list[np.ndarray]:
+        """Return the smoothed values alone."""
+        return self(block, *looks)[:1]
 
 
 def block_shape(image: Volume, predictor: SlabPredictor, n_classes: int, max_ram_gb: float) -> Voxels:
@@ -234,8 +249,17 @@ def _finish(path: Path, published: Path) -> None:
     mask = path / "labels" / published.name
     build_pyramid(mask)
     publish(mask, published)
+    _drop_raw(path.parent, published.name)
+
+
+def _drop_raw(folder: Path, name: str) -> None:
     for axis in ORDERS:
-        shutil.rmtree(path.with_name(f".{published.name}.raw-{axis}.ome.zarr"), ignore_errors=True)
+        shutil.rmtree(folder / f".{name}.raw-{axis}.ome.zarr", ignore_errors=True)
+
+
+def disagreement_of(name: str) -> str:
+    """Return the name of the layer that says how far two networks are apart on a class."""
+    return f"{name}_disagreement"
 
 
 def publish(mask: Path, published: Path) -> None:
