@@ -34,7 +34,6 @@ def test_disagreement_is_predicted_beside_the_classes(small_project, tiny):
     run = cristae.predict(small_project, smooth_z=0.0)
     assert run.manifest["classes"] == ["disc", "dot"]
     assert run.manifest["disagreement"] == ["disc_disagreement", "dot_disagreement"]
-    _, network = load_model(small_project.latest("train").path / "all")
     layers = {name: open_volume(run.path / f"{name}.ome.zarr").read() for name in ("disc", "disc_disagreement")}
     assert layers["disc_disagreement"].dtype == np.uint8
     assert layers["disc_disagreement"].max() > 0
