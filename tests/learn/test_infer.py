@@ -117,3 +117,11 @@ def test_folding_changes_the_time_and_nothing_else() -> None:
     count = [sum(isinstance(module, nn.BatchNorm2d) for module in one.modules()) for one in (network, fast)]
     assert count == [18, 9]
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_tiles_are_no_larger_than_a_network_can_take() -> None:
+    network = ResUNet(1, 1, 2)
+    assert Inference.of(network, 512, 64, 4) == Inference(512, 64, 4, 16)
+    network.largest = 96  # type: ignore[assignment]
+    assert Inference.of(network, 512, 64, 4).tile_px == 96
+    assert Inference.of(network, 64, 16, 1).tile_px == 64

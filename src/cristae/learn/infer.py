@@ -93,6 +93,12 @@ class Inference:
     batch: int = 1
     disagreement: bool = False
 
+    @classmethod
+    def of(cls, network: nn.Module, tile_px: int, overlap_px: int, views: int) -> Inference:
+        """Return what suits a network: tiles no larger than it can take, slices one at a time."""
+        largest = int(getattr(network, "largest", tile_px))
+        return cls(min(tile_px, largest), overlap_px, views, int(getattr(network, "multiple", 1)))
+
 
 class SlabPredictor:
     """The block function of prediction: a slab of the image in, one uint8 probability slab per class out.

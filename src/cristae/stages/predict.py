@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,11 +115,8 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
     device = choose_device(settings.device)
     model, network = load_model(folder, device)
     view = view_of(project, model.reduction, model.neighbours)
-    inference = Inference(
-        settings.tile_px,
-        settings.overlap_px,
-        settings.views,
-        int(getattr(network, "multiple", 1)),
+    inference = replace(
+        Inference.of(network, settings.tile_px, settings.overlap_px, settings.views),
         batch=1 if device.type == "cpu" else 4,
         disagreement=isinstance(network, Pair),
     )
