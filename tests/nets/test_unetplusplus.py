@@ -54,6 +54,14 @@ def test_parameter_count_of_depth_three_is_the_published_one_without_the_layers_
     assert _count(network) + layers[2] + layers[3] == 21_954_705
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("unetplusplus", 1_012_805), ("unetplusplus_plain", 1_012_737), ("unetplusplus_pagano", 510_513)],
+)
+def test_parameter_counts_of_the_small_ones_are_those_of_the_documentation(name: str, expected: int) -> None:
+    assert _count(build_network(name, Build(1, 1))) == expected
+
+
 @pytest.mark.parametrize("name", ["unetplusplus", "unetplusplus_plain", "unetplusplus_pagano"])
 def test_width_is_that_of_the_encoder_and_everything_follows_it(name: str) -> None:
     half, whole = _full(name, base_width=32), _full(name)
