@@ -10,9 +10,15 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.unet import build_unet_pagano
+from cristae.nets.unetplusplus import build_unetplusplus, build_unetplusplus_pagano, build_unetplusplus_plain
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "unet_pagano": build_unet_pagano,
+    "unetplusplus": build_unetplusplus,
+    "unetplusplus_pagano": build_unetplusplus_pagano,
+    "unetplusplus_plain": build_unetplusplus_plain,
 }
 """Constructors of the networks that come with cristae."""
 
