@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cristae.learn.objective import loss_of, outputs_of
 from cristae.nets.contract import Build
 from cristae.nets.losses import SMOOTH
+from cristae.nets.pair import mean_logits
 from cristae.nets.registry import build_network
 from cristae.nets.unetplusplus import (
     CROSS_ENTROPY,
@@ -16,7 +17,6 @@ from cristae.nets.unetplusplus import (
     Plan,
     UNetPlusPlus,
     build_unetplusplus,
-    mean_logits,
 )
 
 TINY = Plan(2, (1, 1, 1, 1), (6, 5, 4, 3, 2))

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_CERTAIN = 1e-6
-"""Mean probabilities are kept this far from 0 and 1, where logits end."""
-
 
 class Pair(nn.Module):
     """Networks with different random weights, as one.
@@ -31,7 +28,7 @@ class Pair(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits ``(n, n_classes, y, x)`` of the mean probability for an image ``(n, n_channels, y, x)``."""
-        return torch.logit(self.probabilities(image).mean(0), _CERTAIN)
+        return mean_logits(torch.stack([network(image) for network in self.networks], dim=1))
 
     def probabilities(self, image: Tensor) -> Tensor:
         """Return the probabilities of each network, ``(n_networks, n, n_classes, y, x)``."""
@@ -41,3 +38,15 @@ class Pair(nn.Module):
 def parts_of(network: nn.Module) -> list[nn.Module]:
     """Return the networks that learn by themselves: those of a pair, or the network alone."""
     return list(network.networks) if isinstance(network, Pair) else [network]
+
+
+def mean_logits(branches: Tensor) -> Tensor:
+    """Return the logit of the mean over axis 1 of the probabilities of `branches`, ``(n, heads, n_classes, y, x)``.
+
+    From logarithms, so that it stays finite where every head is so sure that its probability rounds to 0 or 1.
+    """
+    branches = branches.float()
+    # The number of heads that both means are divided by falls out of the difference.
+    inside = nn.functional.logsigmoid(branches).logsumexp(1)
+    outside = nn.functional.logsigmoid(-branches).logsumexp(1)
+    return inside - outside

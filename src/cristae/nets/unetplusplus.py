@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from cristae.nets.contract import Build
 from cristae.nets.losses import segmentation_loss
+from cristae.nets.pair import mean_logits
 from cristae.nets.resnet import ResNet
 
 CROSS_ENTROPY = 0.5
@@ -176,18 +177,6 @@ class DeeplySupervisedUNetPlusPlus(UNetPlusPlus):
         """
         losses = [segmentation_loss(one, target, weight, CROSS_ENTROPY) for one in outputs["branches"].unbind(1)]
         return torch.stack(losses).mean()
-
-
-def mean_logits(branches: Tensor) -> Tensor:
-    """Return the logit of the mean over axis 1 of the probabilities of `branches`, ``(n, heads, n_classes, y, x)``.
-
-    From logarithms, so that it stays finite where every head is so sure that its probability rounds to 0 or 1.
-    """
-    branches = branches.float()
-    # The number of heads that both means are divided by falls out of the difference.
-    inside = nn.functional.logsigmoid(branches).logsumexp(1)
-    outside = nn.functional.logsigmoid(-branches).logsumexp(1)
-    return inside - outside
 
 
 def _begin_undecided(head: nn.Module) -> None:
