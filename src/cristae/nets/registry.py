@@ -10,9 +10,15 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.setr import build_setr_mla, build_setr_naive, build_setr_pup
+from cristae.nets.transunet import build_transunet
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "setr_mla": build_setr_mla,
+    "setr_naive": build_setr_naive,
+    "setr_pup": build_setr_pup,
+    "transunet": build_transunet,
 }
 """Constructors of the networks that come with cristae."""
 
