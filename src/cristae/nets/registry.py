@@ -10,11 +10,17 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.setr import build_setr_mla, build_setr_naive, build_setr_pup
+from cristae.nets.transunet import build_transunet
 from cristae.nets.unet import build_unet_pagano
 from cristae.nets.unetplusplus import build_unetplusplus, build_unetplusplus_pagano, build_unetplusplus_plain
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "setr_mla": build_setr_mla,
+    "setr_naive": build_setr_naive,
+    "setr_pup": build_setr_pup,
+    "transunet": build_transunet,
     "unet_pagano": build_unet_pagano,
     "unetplusplus": build_unetplusplus,
     "unetplusplus_pagano": build_unetplusplus_pagano,
