@@ -30,6 +30,9 @@ from cristae.separation.runs import overlaps
 from cristae.separation.seeds import central_pixels, deepest_pixels
 from cristae.separation.watershed import flood, levels_of
 
+_LEAST_ISLAND_PX = 12
+"""Carried islands of fewer pixels are no seeds where they lie on other cells."""
+
 
 @dataclass(frozen=True)
 class SeparationSettings:
@@ -164,17 +167,26 @@ def _sort_parts(cells: np.ndarray, inside: np.ndarray, remaining: np.ndarray, se
     piece_of = _components(np.where(remaining, cells, 0))
     n_parts, n_pieces, n_ids = int(part_of.max()), int(piece_of.max()), int(cells.max())
     part_area, cell_area = np.zeros(n_parts + 1, np.int64), np.zeros(n_ids + 1, np.int64)
-    pieces, is_open = np.zeros((3, n_pieces + 1), np.int64), np.zeros(n_parts + 1, bool)
-    _measure(cells, part_of, piece_of, part_area, cell_area, pieces)
+    pieces, is_open = np.zeros((4, n_pieces + 1), np.int64), np.zeros(n_parts + 1, bool)
+    lying_of = _components(cells)
+    lying_area = np.bincount(lying_of.ravel())
+    _measure((cells, lying_of), part_of, piece_of, part_area, cell_area, pieces)
     _mark_open(part_of, inside, is_open)
-    area, cell, part = pieces
+    area, cell, part, lying = pieces
     # Pieces of one cell in one part belong together; the first pair is that of no piece, part 0 and cell 0.
     (pair_part, pair_cell), pair = np.unique(np.stack([part, cell]), axis=1, return_inverse=True)
-    shared = np.bincount(pair.ravel(), weights=area)
+    pair = pair.ravel()
+    shared = np.bincount(pair, weights=area)
     covering = _largest_cell(pair_part, pair_cell, shared, n_parts)
     at_home = 2 * shared >= cell_area[pair_cell]
     at_home |= (covering[pair_part] == pair_cell) & (shared >= settings.least_share * part_area[pair_part])
     at_home[0] = False
+    # What lies apart from the rest of its cell has not slipped there: an island beside another cell, without a gap.
+    apart = (2 * area >= lying_area[lying]) & (2 * lying_area[lying] < cell_area[cell]) & (area >= _LEAST_ISLAND_PX)
+    apart &= np.bincount(pair_part[at_home], minlength=n_parts + 1)[part] > 0
+    apart[0] = False
+    seeded = at_home[pair] & (area >= settings.least_share * shared[pair]) | apart
+    at_home[pair[apart]] = True
     n_cells = np.bincount(pair_part[at_home], minlength=n_parts + 1)
     only = np.zeros(n_parts + 1, np.int64)
     only[pair_part[at_home]] = pair_cell[at_home]
@@ -183,7 +195,6 @@ def _sort_parts(cells: np.ndarray, inside: np.ndarray, remaining: np.ndarray, se
     new = np.where(island, (covering == 0) & ~is_open, n_cells == 0)
     new[0] = label[0] = 0
     label[new] = -1 - np.arange(np.count_nonzero(new))
-    seeded = (at_home[pair] & (area >= settings.least_share * shared[pair])).ravel()
     return _Parts(part_of, piece_of, cell, part, seeded, n_cells, label.astype(np.int32))
 
 
@@ -245,14 +256,15 @@ def _components(plane: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _measure(
-    cells: np.ndarray,
+    carried: tuple[np.ndarray, np.ndarray],
     part_of: np.ndarray,
     piece_of: np.ndarray,
     part_area: np.ndarray,
     cell_area: np.ndarray,
     pieces: np.ndarray,
 ) -> None:
-    """Count pixels of parts, cells and pieces, and note the cell and the part of each piece."""
+    """Count pixels of parts, cells and pieces, and note the cell of each piece, its part, and what it is a piece of."""
+    cells, lying_of = carried
     for y in range(cells.shape[0]):
         for x in range(cells.shape[1]):
             part, cell, piece = part_of[y, x], cells[y, x], piece_of[y, x]
@@ -262,6 +274,7 @@ def _measure(
                 pieces[0, piece] += 1
                 pieces[1, piece] = cell
                 pieces[2, piece] = part
+                pieces[3, piece] = lying_of[y, x]
 
 
 @njit(cache=True, nogil=True)
