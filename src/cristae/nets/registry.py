@@ -10,9 +10,23 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.xunet import (
+    build_ceecnet_v1,
+    build_ceecnet_v1_pagano,
+    build_ceecnet_v2,
+    build_ceecnet_v2_pagano,
+    build_fractalresnet,
+    build_fractalresnet_pagano,
+)
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "ceecnet_v1": build_ceecnet_v1,
+    "ceecnet_v1_pagano": build_ceecnet_v1_pagano,
+    "ceecnet_v2": build_ceecnet_v2,
+    "ceecnet_v2_pagano": build_ceecnet_v2_pagano,
+    "fractalresnet": build_fractalresnet,
+    "fractalresnet_pagano": build_fractalresnet_pagano,
 }
 """Constructors of the networks that come with cristae."""
 
