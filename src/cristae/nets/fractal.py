@@ -20,8 +20,8 @@ All γ start at 0.
 
 References
 ----------
-Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention", sections 2.2–2.4,
-Figures 3–6.
+Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention", and the code released
+with it. Pagano et al. 2023, section 2.3.3 and 2.3.4, for the port.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
 
 class FractalUnit(nn.Module):
-    """A residual block before activation, emphasised by attention of its input for itself (paper, Figure 4)."""
+    """A residual block before activation, emphasised by attention of its input for itself."""
 
     def __init__(self, n_channels: int, heads: int, definition: Definition) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class Exchange(nn.Module):
 
 
 class Fusion(Join):
-    """A `Join` of two maps that look at each other first (paper, Figure 3)."""
+    """A `Join` of two maps that look at each other first."""
 
     def __init__(self, n_in: int, n_out: int, convolve: ConvNorms) -> None:
         super().__init__(n_in, n_out, convolve)
@@ -223,7 +223,7 @@ class ExpandCompress(nn.Module):
 
 
 class CEECUnit(nn.Module):
-    """Compress–expand beside expand–compress, each emphasised by its attention for the other (paper, Figures 5, 6).
+    """Compress–expand beside expand–compress, each emphasised by its attention for the other.
 
     Parameters
     ----------

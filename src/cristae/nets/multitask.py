@@ -13,9 +13,9 @@ Both follow from the mask, but only where enough of the mask is known: `Known` s
 
 References
 ----------
-Diakogiannis, Waldner and Caccetta 2021, section 2.5, and Diakogiannis et al. 2020 (ResUNet-a), section 3.3. They
-divide distances by the largest of a whole crop; here every object has its own, and the edge of a crop counts as
-background, so that a crop full of foreground has distances, too.
+Diakogiannis et al. 2020 (ResUNet-a) and Diakogiannis, Waldner and Caccetta 2021. They divide distances by the largest of
+a whole crop; here every object has its own, and the edge of a crop counts as background, so that a crop full of
+foreground has distances, too.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ def boundary_of(mask: np.ndarray, looked_at: np.ndarray) -> Known:
 
     Notes
     -----
+    The papers find outlines by OpenCV's Canny and widen them. That has the same band on the right and below; left and
+    above it lies one pixel further out. Here all sides are alike, so that mirrored masks have mirrored bands.
+
     A pixel is known to be in the band if a known outline is beside it, and not to be in it if none can be, whatever
     the ignored pixels are. The edge of the crop is no outline.
     """

@@ -18,8 +18,7 @@ two sets of features is the same coefficient, once per channel and once per pixe
 
 References
 ----------
-Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention", section 2.1 (the
-coefficient) and section 2.2 (attention).
+Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention".
 """
 
 from __future__ import annotations
@@ -54,28 +53,33 @@ def fractal_tanimoto(
     dual
         Average the coefficient of the maps and that of their complements.
     """
-    found = _coefficient(first, second, axes, depth, weight)
-    if dual:
-        found = 0.5 * (found + _coefficient(1 - first, 1 - second, axes, depth, weight))
-    return found
+    products = _products(first, second, weight)
+    return _coefficient(products if dual else (products[0], None, products[2]), axes, depth)
 
 
-def _coefficient(first: Tensor, second: Tensor, axes: tuple[int, ...], depth: int, weight: Tensor | None) -> Tensor:
-    weighted, other = (first, second) if weight is None else (weight * first, weight * second)
-    shared = (weighted * second).sum(axes, keepdim=True)
-    sizes = (weighted * first).sum(axes, keepdim=True) + (other * second).sum(axes, keepdim=True)
-    return mean_of_depths(shared, sizes, depth)
+def _products(first: Tensor, second: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return p l, (1 − p) (1 − l) and (p − l)², weighted: all that the coefficients are sums of."""
+    # Nothing is gained from 1 − p − l + p l: rounded, it may be below 0, and the sum of a large map with it.
+    parts = first * second, (1 - first) * (1 - second), (first - second).square()
+    return parts if weight is None else (weight * parts[0], weight * parts[1], weight * parts[2])
 
 
-def mean_of_depths(shared: Tensor, sizes: Tensor, depth: int) -> Tensor:
-    """Return the coefficient of maps whose sums are known: <p, l>, and <p, p> + <l, l>."""
-    # 2^k (sizes − 2 shared) + shared: the difference is what a mistake adds, never below 0 but for rounding.
-    difference = (sizes - 2 * shared).clamp(min=0)
-    n_depths = max(depth, 1)
-    total = torch.zeros_like(shared)
-    for k in range(n_depths):
-        total = total + (2.0**k * difference + shared + EPSILON).reciprocal()
-    return (shared + EPSILON) * total / n_depths
+def _coefficient(products: tuple[Tensor, Tensor | None, Tensor], axes: tuple[int, ...], depth: int) -> Tensor:
+    """Return FT from what `_products` returns, with dual if there is a product of the complements."""
+    shared, complement, apart = products
+    apart = apart.sum(axes, keepdim=True)
+    found = _mean_of_depths(shared.sum(axes, keepdim=True), apart, depth)
+    if complement is None:
+        return found
+    return 0.5 * (found + _mean_of_depths(complement.sum(axes, keepdim=True), apart, depth))
+
+
+def _mean_of_depths(shared: Tensor, apart: Tensor, depth: int) -> Tensor:
+    """Return FT of maps of which the sums of p l and of (p − l)² are known."""
+    # <p, p> + <l, l> − 2 <p, l> is the sum of (p − l)², so that T_k = (<p, l> + ε) / (2^k that + <p, l> + ε).
+    total = shared + EPSILON
+    scales = 2.0 ** torch.arange(max(depth, 1), dtype=shared.dtype, device=shared.device)
+    return (total / torch.addcmul(total[..., None], apart[..., None], scales).movedim(-1, 0)).mean(0)
 
 
 def tanimoto_loss(probability: Tensor, target: Tensor, weight: Tensor, depth: int = 0) -> Tensor:
@@ -113,8 +117,8 @@ def tanimoto_attention(query: Tensor, key: Tensor, value: Tensor, depth: int, pr
         Multiply the two weighted values, as the port of Pagano et al. 2023 does, instead of adding them.
     """
     query, key = query.float(), key.float()  # sums over a whole map need their digits
-    of_channels = fractal_tanimoto(query, key, (2, 3), depth)
-    of_pixels = fractal_tanimoto(query, key, (1,), depth)
+    products = _products(query, key)
+    of_channels, of_pixels = (_coefficient(products, axes, depth) for axes in ((2, 3), (1,)))
     if product:
         return 0.5 * (of_channels * value) * (of_pixels * value)
     return 0.5 * (of_channels + of_pixels) * value

@@ -8,37 +8,34 @@
       │               └ unit 8b ÷8, PSP                │         logits  <─┘
       └────────────────────────────────────────────────┘
 
-    head:  features ─┬─ distance ──────────────┬───────────────┐
-                     └─ PSP ─┬─ with distance ─ boundary ─ both ┤
-                             └──────────────────────────────────┴─ mask
+    head:  features ─┬──────── distance ──┬──────────┐
+                     └─ PSP ─┬─ boundary ─┴─ combine ─┴─┐
+                             └──────────────────────────┴─ mask
 
 Each task sees what the one before found. The logits are those of the mask, before its sigmoid.
 
 References
 ----------
-Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention", Figure 7 (the
-network without its change detection) and section 2.4; PSP pooling and the head from Diakogiannis et al. 2020
-(ResUNet-a). Port with other sizes: Pagano et al. 2023, sections 2.3.3–2.3.4.
+Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention": the network that
+segments one image, not the one that compares two. PSP pooling and the head come from Diakogiannis et al. 2020
+(ResUNet-a). The port is that of Pagano et al. 2023, sections 2.3.3 and 2.3.4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.fractal import PAGANO, PUBLISHED, CEECUnit, ConvNorms, Definition, FractalUnit
 from cristae.nets.multitask import multitask_loss
 
 Unit = Callable[[int, int, Definition], nn.Module]
 """Makes a unit of so many channels and heads."""
-
-
-def _fractal(n_channels: int, heads: int, definition: Definition) -> nn.Module:
-    return FractalUnit(n_channels, heads, definition)
 
 
 def _ceec_v1(n_channels: int, heads: int, definition: Definition) -> nn.Module:
@@ -92,8 +89,10 @@ class PyramidPooling(nn.Module):
         parts = [features]
         for k, level in enumerate(self.levels):
             # Blocks are of one size, so that normalising one pixel for each equals normalising the enlarged map.
-            blocks = level(nn.functional.adaptive_max_pool2d(features, 2**k))
-            parts.append(nn.functional.interpolate(blocks, size=features.shape[-2:], mode="nearest"))
+            blocks = nn.functional.adaptive_max_pool2d(features, 2**k)
+            if k == 0:
+                blocks = blocks.expand(-1, -1, 2, 2)  # PyTorch refuses to normalise a single pixel
+            parts.append(nn.functional.interpolate(level(blocks), size=features.shape[-2:], mode="nearest"))
         result: Tensor = self.join(torch.cat(parts, dim=1))
         return result
 
@@ -224,7 +223,11 @@ class XUNet(nn.Module):
 
     def outputs(self, image: Tensor) -> dict[str, Tensor]:
         """Return ``logits``, and ``boundary`` and ``distance``, 0–1; each ``(n, n_classes, y, x)``."""
-        first = features = self.first(image)
+        first = self.first(image)
+        if first.device.type == "cpu":
+            # Grouped convolutions take less than half the time in this order, there and back.
+            first = first.contiguous(memory_format=torch.channels_last)
+        features = first
         skips: list[Tensor] = []
         for level, unit in enumerate(self.down):
             features = unit(features)
@@ -245,22 +248,38 @@ class XUNet(nn.Module):
         return multitask_loss(outputs, target, weight, self.loss_depth)
 
 
+_LEAST_WIDTH = 4
+
+
 def _constructor(unit: Unit, small: Plan, full: Plan) -> Constructor:
     def build(build: Build) -> XUNet:
         plan = {"small": small, "full": full}[build.size]
         if build.base_width:
-            plan = Plan(build.base_width, plan.levels, plan.heads, plan.pyramid, plan.definition)
+            plan = replace(plan, base_width=build.base_width)
+        if plan.base_width < _LEAST_WIDTH:
+            raise UsageError(
+                f"expected a base width of at least {_LEAST_WIDTH}, a quarter of which some units have; got "
+                f"{plan.base_width}. Set train.base_width to more, or to 0 for that of the size"
+            )
         return XUNet(build.n_channels, build.n_classes, unit, plan)
 
     return build
 
 
-_FULL, _SMALL = Plan(32, 6, 4), Plan(16, 4, 2)
-_PORT = Plan(16, 4, 2, definition=PAGANO)
+_PUBLISHED, _PORT = Plan(32, 6, 4), Plan(16, 4, 2, definition=PAGANO)
+_SMALL_FRACTAL = Plan(16, 4, 2)
+# Units of CEECNet take two to four times as long: half as wide, one level more, so that there is still room to learn.
+_SMALL_CEEC, _SMALL_CEEC_PORT = Plan(8, 5, 2, 3), Plan(8, 5, 2, 3, PAGANO)
 
-build_fractalresnet = _constructor(_fractal, _SMALL, _FULL)
-build_ceecnet_v1 = _constructor(_ceec_v1, _SMALL, _FULL)
-build_ceecnet_v2 = _constructor(_ceec_v2, _SMALL, _FULL)
-build_fractalresnet_pagano = _constructor(_fractal, _PORT, _PORT)
-build_ceecnet_v1_pagano = _constructor(_ceec_v1, _PORT, _PORT)
-build_ceecnet_v2_pagano = _constructor(_ceec_v2, _PORT, _PORT)
+build_fractalresnet = _constructor(FractalUnit, _SMALL_FRACTAL, _PUBLISHED)
+"""Makes a FracTALResNet as published, or its small preset."""
+build_ceecnet_v1 = _constructor(_ceec_v1, _SMALL_CEEC, _PUBLISHED)
+"""Makes a CEECNet V1 as published, or its small preset."""
+build_ceecnet_v2 = _constructor(_ceec_v2, _SMALL_CEEC, _PUBLISHED)
+"""Makes a CEECNet V2 as published, or its small preset."""
+build_fractalresnet_pagano = _constructor(FractalUnit, _PORT, _PORT)
+"""Makes a FracTALResNet as ported by Pagano et al. 2023, or its small preset."""
+build_ceecnet_v1_pagano = _constructor(_ceec_v1, _SMALL_CEEC_PORT, _PORT)
+"""Makes a CEECNet V1 as ported by Pagano et al. 2023, or its small preset."""
+build_ceecnet_v2_pagano = _constructor(_ceec_v2, _SMALL_CEEC_PORT, _PORT)
+"""Makes a CEECNet V2 as ported by Pagano et al. 2023, or its small preset."""
