@@ -21,7 +21,7 @@ All γ start at 0.
 References
 ----------
 Diakogiannis, Waldner and Caccetta 2021, "Looking for change? Roll the dice and demand attention", and the code released
-with it. Pagano et al. 2023, section 2.3.3 and 2.3.4, for the port.
+with it. Pagano et al. 2023, sections 2.3.3 and 2.3.4, for the port.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ Both follow from the mask, but only where enough of the mask is known: `Known` s
 
 References
 ----------
-Diakogiannis et al. 2020 (ResUNet-a) and Diakogiannis, Waldner and Caccetta 2021. They divide distances by the largest of
-a whole crop; here every object has its own, and the edge of a crop counts as background, so that a crop full of
+Diakogiannis et al. 2020 (ResUNet-a) and Diakogiannis, Waldner and Caccetta 2021. They divide distances by the largest
+of a whole crop; here every object has its own, and the edge of a crop counts as background, so that a crop full of
 foreground has distances, too.
 """
 
