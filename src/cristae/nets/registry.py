@@ -14,9 +14,16 @@ from cristae.nets.setr import build_setr_mla, build_setr_naive, build_setr_pup
 from cristae.nets.transunet import build_transunet
 from cristae.nets.unet import build_unet_pagano
 from cristae.nets.unetplusplus import build_unetplusplus, build_unetplusplus_pagano, build_unetplusplus_plain
+from cristae.nets.xunet import (
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "ceecnet_v1": build_ceecnet_v1,
+    "ceecnet_v1_pagano": build_ceecnet_v1_pagano,
+    "ceecnet_v2": build_ceecnet_v2,
+    "ceecnet_v2_pagano": build_ceecnet_v2_pagano,
+    "fractalresnet": build_fractalresnet,
+    "fractalresnet_pagano": build_fractalresnet_pagano,
     "setr_mla": build_setr_mla,
     "setr_naive": build_setr_naive,
     "setr_pup": build_setr_pup,
