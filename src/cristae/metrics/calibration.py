@@ -86,9 +86,9 @@ def count_levels(levels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -
         raise ValueError(
             f"levels, prediction and truth differ in shape: {levels.shape}, {predicted.shape} and {truth.shape}"
         )
-    types = (levels.dtype, predicted.dtype, truth.dtype)
-    if types != (np.uint8, np.bool_, np.uint8):
-        raise ValueError(f"expected levels of uint8, a prediction of bool and a truth of uint8, got {types}")
+    types = [str(array.dtype) for array in (levels, predicted, truth)]
+    if types != ["uint8", "bool", "uint8"]:
+        raise ValueError(f"expected levels of uint8, a prediction of bool and a truth of uint8, got {', '.join(types)}")
     counts = _nothing()
     parts = (np.ascontiguousarray(array).reshape(-1) for array in (levels, predicted, truth))
     if _count_into(counts, *parts, IGNORE):

@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cristae.errors import DataError
 from cristae.files import write_atomically
-from cristae.geometry import Box
-from cristae.io.ome_zarr import CHUNK, open_volume
+from cristae.io.ome_zarr import CHUNK
 from cristae.metrics.calibration import (
     LEVELS,
     LevelCounts,
@@ -31,7 +29,8 @@ from cristae.metrics.calibration import (
     relevelled,
 )
 from cristae.project import Run
-from cristae.stages.predict import disagreement_of
+from cristae.stages.layers import disagreeing, disagreement_of, open_layer
+from cristae.stages.planes import Planes
 from cristae.stages.score_masks import Pair
 from cristae.volume import Volume
 
@@ -64,13 +63,11 @@ class Certainty:
     """
 
     def __init__(self, predicted: Run, classes: Sequence[str], left_out: Mapping[str, Sequence[int]]) -> None:
-        noted = {str(name) for name in predicted.manifest.get("disagreement", ())}
+        unsure = disagreeing(predicted)
         self._left_out = {name: frozenset(left_out.get(name, ())) for name in classes}
         self._margin = margin_doubt(float(predicted.manifest.get("threshold", 0.5)))
-        self._probability = {name: _open_layer(predicted, name) for name in classes}
-        self._disagreement = {
-            name: _open_layer(predicted, disagreement_of(name)) for name in classes if disagreement_of(name) in noted
-        }
+        self._probability = {name: open_layer(predicted, name) for name in classes}
+        self._disagreement = {name: open_layer(predicted, disagreement_of(name)) for name in classes if name in unsure}
         self.by_probability = {name: LevelCounts() for name in classes}
         """Counts per level of the mean probability."""
         self.by_disagreement = {name: LevelCounts() for name in self._disagreement}
@@ -81,12 +78,12 @@ class Certainty:
         current, readers = "", []
         for name, z, mask, truth in pairs:
             if name != current:  # slabs of the class before are let go
-                current, readers = name, [(self.by_probability, _Slabs(self._probability[name]))]
+                current, readers = name, [(self.by_probability, _planes(self._probability[name]))]
                 if name in self._disagreement:
-                    readers.append((self.by_disagreement, _Slabs(self._disagreement[name])))
+                    readers.append((self.by_disagreement, _planes(self._disagreement[name])))
             if z not in self._left_out[name]:
-                for counts, slabs in readers:
-                    counts[name] = counts[name] + count_levels(slabs.read(z), mask, truth)
+                for counts, planes in readers:
+                    counts[name] = counts[name] + count_levels(planes[z], mask, truth)
             yield name, z, mask, truth
 
     def scores(self, name: str) -> dict[str, float | None]:
@@ -168,30 +165,9 @@ def reliability_table(counts: Mapping[str, LevelCounts], n_bins: int = PROBABILI
     return pd.concat(tables, ignore_index=True)
 
 
-class _Slabs:
-    """A layer of a prediction, read as deep as it is chunked, so that slices in order are decoded once."""
-
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-        self._first, self._slab = -1, np.zeros((0, 0, 0), np.uint8)
-
-    def read(self, z: int) -> np.ndarray:
-        """Return slice `z`."""
-        depth, height, width = self._volume.shape
-        thickness = max(1, min(CHUNK[0], SLAB_BYTES // max(1, height * width)))
-        first = z - z % thickness
-        if first != self._first:
-            self._slab = self._slab[:0].copy()  # let go of the last slab before the next one is read
-            self._slab = self._volume.read(Box((first, 0, 0), (min(first + thickness, depth), height, width)))
-            self._first = first
-        return np.asarray(self._slab[z - first])
-
-
-def _open_layer(predicted: Run, name: str) -> Volume:
-    path = predicted.path / f"{name}.ome.zarr"
-    if not path.is_dir():
-        raise DataError(f"{path} is missing, so the prediction is incomplete; run cristae predict again with --force")
-    return open_volume(path)
+def _planes(volume: Volume) -> Planes:
+    _, height, width = volume.shape
+    return Planes(volume, thickness=max(1, min(CHUNK[0], SLAB_BYTES // max(1, height * width))))
 
 
 def _bins(name: str, what: str, counts: LevelCounts, n_bins: int) -> pd.DataFrame:
