@@ -141,7 +141,7 @@ def test_most_doubtful_slices_come_first_and_lie_apart(means, n):
 
 def test_heat_covers_doubt_and_leaves_the_rest_bare():
     level = np.zeros((480, 480), np.uint8)
-    level[:160], level[160:320] = 128, 255
+    level[:160], level[160:320] = 60, 255
     grey = np.random.default_rng(0).integers(80, 120, level.shape).astype(np.uint8)
     picture = np.asarray(Image.open(BytesIO(overlays.draw_doubt(overlays.Slice(grey, (4.0, 4.0)), level))), int)
     bare, much = picture[340:400, :200].reshape(-1, 3), picture[200:300].reshape(-1, 3)

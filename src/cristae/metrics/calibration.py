@@ -90,8 +90,8 @@ def count_levels(levels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -
     if types != ["uint8", "bool", "uint8"]:
         raise ValueError(f"expected levels of uint8, a prediction of bool and a truth of uint8, got {', '.join(types)}")
     counts = _nothing()
-    parts = (np.ascontiguousarray(array).reshape(-1) for array in (levels, predicted, truth))
-    if _count_into(counts, *parts, IGNORE):
+    one, two, three = (np.ascontiguousarray(array).reshape(-1) for array in (levels, predicted, truth))
+    if _count_into(counts, one, two, three, IGNORE):
         raise ValueError(f"expected a truth of 0, 1 and {IGNORE}; it holds other values")
     return LevelCounts(counts)
 

@@ -306,10 +306,9 @@ def _sections(found: Findings, first: Mapping[str, Sequence[int]], writer: Write
         if not slices or slices[0] >= found.image.shape[0]:
             continue
         z = slices[0]
-        with_truth = z in found.project.truth.labelled_slices(name)
-        truth = found.project.truth.read_slice(name, z) if with_truth else None
         size = found.image.grid.voxel_size
-        content = overlays.Slice(read_slice(found.image, z), (size[1], size[2]), truth, read_slice(mask, z) != 0)
+        # Truth is left out: its yellow, and the vermillion of what is wrong, would read as heat.
+        content = overlays.Slice(read_slice(found.image, z), (size[1], size[2]), predicted=read_slice(mask, z) != 0)
         pictures = (
             writer.slice(
                 overlays.draw(content),
@@ -322,8 +321,8 @@ def _sections(found: Findings, first: Mapping[str, Sequence[int]], writer: Write
                 f"Slice {z}: where the two networks differ; lighter is more",
             ),
         )
-        keys = [Key(SKY, "outline", "outline of the prediction")]
-        shades = ("differ a little", "differ by half", "one says surely, the other surely not")
+        shades = ("two networks differ by about 0.1", "by 0.3", f"by {overlays.HEAT_END:g} or more")
+        keys = [Key(SKY, "fill", "predicted (on the right, its outline)")]
         keys += [Key(colour, "fill", words) for colour, words in zip(overlays.HEAT, shades, strict=True)]
         yield Section(name, tuple(keys), pictures)
 

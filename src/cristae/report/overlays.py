@@ -33,6 +33,8 @@ SHORTEST = 480
 """A picture whose longer side is less than this is enlarged to it."""
 HEAT = (VERMILLION, ORANGE, YELLOW)
 """Colours of little, of middling and of much doubt: ever lighter, so that they are in order without hues too."""
+HEAT_END = 0.6
+"""Doubt (0–1) from which on there is no lighter colour; the middle one is half way."""
 _IGNORE = 255
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own has no µ
 """Letters of all pictures."""
@@ -103,11 +105,10 @@ def draw_doubt(content: Slice, doubt: np.ndarray) -> bytes:
     size = picture_size(content.image.shape, content.pixel_nm)
     canvas = np.repeat(grey_picture(content.image, size)[..., None], 3, axis=2).astype(np.float32) * 0.8
     share = _resize(doubt, size).astype(np.float32)[..., None] / 255
-    ends = [np.array(rgb(colour), np.float32) for colour in HEAT]
-    heat = np.where(
-        share < 0.5, ends[0] + (ends[1] - ends[0]) * 2 * share, ends[1] + (ends[2] - ends[1]) * (2 * share - 1)
-    )
-    cover = np.minimum(1, 1.8 * share)
+    place = 2 * np.minimum(1, share / HEAT_END)
+    low, middle, high = (np.array(rgb(colour), np.float32) for colour in HEAT)
+    heat = np.where(place < 1, low + (middle - low) * place, middle + (high - middle) * (place - 1))
+    cover = np.minimum(1, 1.25 * np.sqrt(share))  # little doubt is to be seen, too
     canvas = (1 - cover) * canvas + cover * heat
     if content.predicted is not None:
         _tint(canvas, outline(_resize_mask(content.predicted, size), 1), SKY, 1.0)
