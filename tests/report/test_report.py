@@ -154,7 +154,7 @@ def test_a_complete_project(complete):
     assert "Not done yet" not in page.text
     for run in complete.runs():
         assert run.path.name in page.text
-    assert sum(picture["src"].endswith(".svg") for picture in page.pictures) == 4
+    assert sum(picture["src"].endswith(".svg") for picture in page.pictures) == 5
     assert sum("prediction of nucleus" in picture["alt"] for picture in page.pictures) == 4
     assert any("worst" in picture["alt"] for picture in page.pictures)
     assert sum("Labels on slice" in picture["alt"] for picture in page.pictures) == 2

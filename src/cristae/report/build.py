@@ -27,6 +27,7 @@ from cristae.palette import SKY, VERMILLION, YELLOW, class_colour
 from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
+from cristae.report.certainty import certainty_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
@@ -99,6 +100,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
             "scores": [
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
             ],
+            "certainty": certainty_part(found, writer),
             "cells": cells_part(found, writer),
             "measured": measure_part(project, writer),
             "study": study_section(project, writer.figure),

@@ -6,6 +6,7 @@
     prediction only         vermillion            invented
     truth only              bare, inside the      missed
                             yellow outline
+    doubt               vermillion to yellow  two networks differ
 
 Pictures go out as JPEG: a micrograph is mostly noise, which PNG stores at five times the size.
 """
@@ -24,12 +25,16 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from cristae.palette import SKY, VERMILLION, YELLOW, rgb
+from cristae.palette import ORANGE, SKY, VERMILLION, YELLOW, rgb
 
 LONGEST = 1024
 """Pixels of the longer side of a picture, at most."""
 SHORTEST = 480
 """A picture whose longer side is less than this is enlarged to it."""
+HEAT = (VERMILLION, ORANGE, YELLOW)
+"""Colours of little, of middling and of much doubt: ever lighter, so that they are in order without hues too."""
+HEAT_END = 0.6
+"""Doubt (0–1) from which on there is no lighter colour; the middle one is half way."""
 _IGNORE = 255
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own has no µ
 """Letters of all pictures."""
@@ -84,11 +89,30 @@ def draw(content: Slice) -> bytes:
     if layers:
         unseen = np.logical_and.reduce([layer == _IGNORE for layer in layers])
         canvas[_resize_mask(unseen, size)] *= 0.5
-    picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
-    add_scale_bar(picture, content.pixel_nm[1] * content.image.shape[1] / size[0])
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=86, subsampling=0, optimize=True)
-    return buffer.getvalue()
+    return _finished(canvas, content)
+
+
+def draw_doubt(content: Slice, doubt: np.ndarray) -> bytes:
+    """Return a slice with the outline of the prediction and a heat of doubt over it, as a JPEG with a scale bar.
+
+    Parameters
+    ----------
+    content
+        The slice; of what lies over it only `Slice.predicted` is drawn.
+    doubt
+        uint8 ``(y, x)``: 0 bare, higher the more of `HEAT` covers the micrograph.
+    """
+    size = picture_size(content.image.shape, content.pixel_nm)
+    canvas = np.repeat(grey_picture(content.image, size)[..., None], 3, axis=2).astype(np.float32) * 0.8
+    share = _resize(doubt, size).astype(np.float32)[..., None] / 255
+    place = 2 * np.minimum(1, share / HEAT_END)
+    low, middle, high = (np.array(rgb(colour), np.float32) for colour in HEAT)
+    heat = np.where(place < 1, low + (middle - low) * place, middle + (high - middle) * (place - 1))
+    cover = np.minimum(1, 1.25 * np.sqrt(share))  # little doubt is to be seen, too
+    canvas = (1 - cover) * canvas + cover * heat
+    if content.predicted is not None:
+        _tint(canvas, outline(_resize_mask(content.predicted, size), 1), SKY, 1.0)
+    return _finished(canvas, content)
 
 
 def grey_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -177,6 +201,14 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _tint(canvas: np.ndarray, mask: np.ndarray, colour: str, strength: float) -> None:
     canvas[mask] = (1 - strength) * canvas[mask] + strength * np.array(rgb(colour), np.float32)
+
+
+def _finished(canvas: np.ndarray, content: Slice) -> bytes:
+    picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
+    add_scale_bar(picture, content.pixel_nm[1] * content.image.shape[1] / picture.size[0])
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=86, subsampling=0, optimize=True)
+    return buffer.getvalue()
 
 
 def add_scale_bar(picture: Image.Image, nm_per_pixel: float) -> None:

@@ -10,8 +10,8 @@ For whoever has to decide whether a segmentation can be measured. The headline i
             |     \___/     \___/           per slice to draw it, `distance.csv` folds it by distance to the labels
             +------------------------ z
 
-Cells are scored as objects: see `cristae.stages.score_cells`. Memory stays bounded: a slab of the prediction at a time,
-and one slice of the truth.
+Cells are scored as objects: see `cristae.stages.score_cells`. Memory stays bounded: a slab of each layer of the
+prediction at a time, and one slice of the truth.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cristae.io.ome_zarr import CHUNK, open_volume
 from cristae.metrics.voxel import EmptyRule
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.calibration import Certainty
 from cristae.stages.options import Options
 from cristae.stages.score_cells import (
     FoundCells,
@@ -73,9 +74,10 @@ def evaluate_settings(project: Project, changes: Mapping[str, Any]) -> EvaluateS
 def evaluate(project: Project, settings: EvaluateSettings | None = None, options: Options | None = None) -> Run:
     """Score the latest prediction of a project against its truth, and its cells, tracked ones if they are.
 
-    Writes ``scores.json``; of masks ``slices.parquet`` and ``slices.csv`` (one row per class and slice with truth) and
-    ``distance.csv`` (one row per class and distance to the nearest slice painted for training); of cells
-    ``cells_objects`` (one row per true cell) and ``cells_slices`` (one row per slice), as Parquet and CSV.
+    Writes ``scores.json``; of masks ``slices.parquet`` and ``slices.csv`` (one row per class and slice with truth),
+    ``distance.csv`` (one row per class and distance to the nearest slice painted for training), ``reliability`` and,
+    of two networks, ``calibration`` (see `cristae.stages.calibration`); of cells ``cells_objects`` (one row per true
+    cell) and ``cells_slices`` (one row per slice), as Parquet and CSV.
 
     Parameters
     ----------
@@ -122,8 +124,16 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     options.notify(f"evaluate: {', '.join(subjects)}, voxels of {size} nm (z, y, x)")
     with project.lock(), project.record(run, settings, inputs):
         scale = Scale(project.truth.grid.voxel_size, settings.tolerance_nm)
-        table = score_slices(_pairs(project.truth, masks, options), labelled, scale)
+        pairs, certainty = _pairs(project.truth, masks, options), None
+        if predicted:
+            certainty = Certainty(predicted, classes, labelled if settings.exclude_labelled else {})
+            pairs = certainty.watch(pairs)
+        table = score_slices(pairs, labelled, scale)
         scores = summarise(table, settings, labelled)
+        if certainty and classes:
+            certainty.write(run.path)
+            for name, facts in scores["classes"].items():
+                facts.update(certainty.scores(name))
         if cells:
             result = score_cells(project, cells, settings.exclude_labelled, settings.smallest_cell_um3, options)
             write_cell_scores(run.path, result)

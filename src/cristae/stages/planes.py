@@ -25,6 +25,8 @@ class Planes:
         z of the first slice, and of the one after the last.
     change
         What is done to each plane, given its z.
+    thickness
+        Slices of a slab.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class Planes:
         first: int = 0,
         stop: int | None = None,
         change: Callable[[np.ndarray, int], np.ndarray] | None = None,
+        thickness: int = CHUNK[0],
     ) -> None:
-        self._volume, self._first, self._change = volume, first, change
+        self._volume, self._first, self._change, self._thickness = volume, first, change, thickness
         self._n = (volume.shape[0] if stop is None else stop) - first
         self._start, self._slab = 0, np.empty((0, *volume.shape[1:]), volume.dtype)
         self._lock = Lock()
@@ -55,6 +58,7 @@ class Planes:
 
     def _load(self, z: int) -> None:
         depth, height, width = self._volume.shape
+        thickness = self._thickness
         self._slab = np.empty(0)  # let go of the last one before the next is read
-        self._start = z - z % CHUNK[0]
-        self._slab = self._volume.read(Box((self._start, 0, 0), (min(self._start + CHUNK[0], depth), height, width)))
+        self._start = z - z % thickness
+        self._slab = self._volume.read(Box((self._start, 0, 0), (min(self._start + thickness, depth), height, width)))

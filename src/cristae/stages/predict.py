@@ -24,6 +24,7 @@ from cristae.learn.turned import ORDERS, turn, turn_back
 from cristae.nets.pair import Pair
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.layers import disagreement_of
 from cristae.stages.options import Options
 from cristae.stages.schemes import choose_device, view_of
 from cristae.volume import Kind, Volume
@@ -253,11 +254,6 @@ def _finish(path: Path, published: Path) -> None:
 def _drop_raw(folder: Path, name: str) -> None:
     for axis in ORDERS:
         shutil.rmtree(folder / f".{name}.raw-{axis}.ome.zarr", ignore_errors=True)
-
-
-def disagreement_of(name: str) -> str:
-    """Return the name of the layer that says how far two networks are apart on a class."""
-    return f"{name}_disagreement"
 
 
 def publish(mask: Path, published: Path) -> None:
