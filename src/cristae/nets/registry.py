@@ -15,6 +15,13 @@ from cristae.nets.transunet import build_transunet
 from cristae.nets.unet import build_unet_pagano
 from cristae.nets.unetplusplus import build_unetplusplus, build_unetplusplus_pagano, build_unetplusplus_plain
 from cristae.nets.xunet import (
+    build_ceecnet_v1,
+    build_ceecnet_v1_pagano,
+    build_ceecnet_v2,
+    build_ceecnet_v2_pagano,
+    build_fractalresnet,
+    build_fractalresnet_pagano,
+)
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
