@@ -174,7 +174,7 @@ class StudyGroup(GroupWithDefault):
 
 @cli.group(cls=StudyGroup)
 def study() -> None:
-    """Find out what suits a volume: `cristae study PROJECT` is ``cristae study networks PROJECT``."""
+    """Find out what suits a volume. Without a command: networks."""
 
 
 @study.command("networks")

@@ -5,6 +5,7 @@ A *method* is a network with a scheme (and a context, where several are compared
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -155,13 +156,14 @@ def _averages(methods: pd.DataFrame) -> Sheet:
 def _per_number(title: str, means: pd.DataFrame, measure: str, order: Sequence[str]) -> Sheet:
     """Return the table of one class and one measure: methods down, numbers of slices across."""
     numbers = sorted({int(n) for n in means["n_slices"]})
-    found = means.set_index(["method", "n_slices"])
+    columns = ("method", "n_slices", measure, f"{measure}_sd")
+    found = {(str(one), int(n)): (mean, sd) for one, n, mean, sd in zip(*(means[c] for c in columns), strict=True)}
     best = {n: means.loc[means["n_slices"] == n, measure].round(_DIGITS).max() for n in numbers}
     rows = []
     for method in order:
         entries = [Entry(method, False)]
         for n in numbers:
-            mean, spread = (float(found.at[(method, n), column]) for column in (measure, f"{measure}_sd"))
+            mean, spread = found[method, n]
             entries.append(Entry(_mean_sd(mean, spread), round(mean, _DIGITS) == best[n]))
         rows.append(tuple(entries))
     head = ("Method", *(f"{n} slice{'s' * (n > 1)}" for n in numbers))
@@ -169,6 +171,6 @@ def _per_number(title: str, means: pd.DataFrame, measure: str, order: Sequence[s
 
 
 def _mean_sd(mean: float, spread: float, digits: int = _DIGITS) -> str:
-    if pd.isna(mean):
+    if math.isnan(mean):
         return "–"
-    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+    return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
