@@ -17,7 +17,8 @@ _FIGURES = (
         "curves.svg",
         "3D Dice over the number of labelled slices, by class and method.",
         "3D Dice on slices that were not shown, over the number of labelled slices: means over repeats, and one "
-        "standard deviation to either side. Colours are networks, dashes are schemes. Mind where the axis begins.",
+        "standard deviation to either side. Dashes and marks are schemes, colours networks where there are "
+        "several. Mind where the axis begins.",
     ),
     (
         "along_z.svg",

@@ -102,17 +102,19 @@ def draw_along_z(table: pd.DataFrame, slices: pd.DataFrame, *paths: Path) -> Non
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return how the line of each method looks: networks by colour, schemes by dashes, contexts by marks."""
+    """Return how each line looks: schemes by dashes and marks, networks by colour where there are several."""
     rows = with_methods(table).drop_duplicates("method")
-    networks, contexts = list(dict.fromkeys(rows["network"])), list(dict.fromkeys(rows["context_nm"]))
-    return {
-        str(row["method"]): {
-            "color": _COLOURS[networks.index(row["network"]) % len(_COLOURS)],
+    networks, schemes, contexts = (list(dict.fromkeys(rows[one])) for one in ("network", "scheme", "context_nm"))
+    looks = {}
+    for _, row in rows.iterrows():
+        mark = schemes.index(row["scheme"]) + len(schemes) * contexts.index(row["context_nm"])
+        colour = networks.index(row["network"]) if len(networks) > 1 else mark
+        looks[str(row["method"])] = {
+            "color": _COLOURS[colour % len(_COLOURS)],
             "linestyle": _DASHES.get(row["scheme"], "-."),
-            "marker": MARKERS[contexts.index(row["context_nm"]) % len(MARKERS)],
+            "marker": MARKERS[mark % len(MARKERS)],
         }
-        for _, row in rows.iterrows()
-    }
+    return looks
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:

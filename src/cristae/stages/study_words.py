@@ -149,8 +149,11 @@ def _more_slices(table: pd.DataFrame, method: str) -> list[str]:
     words = f"Twice as many labelled slices bring {method} {gained:+.3f}{spread} in 3D Dice{each}, by a fit over "
     words += f"{_listed(numbers)} slices"
     left = 1 - rows.loc[rows["n_slices"] == numbers[-1], "dice_3d"].mean()
-    if gained <= _NOTHING or (math.isfinite(error) and gained <= error):
+    if gained <= _NOTHING:
         return [f"{words}: more labelled slices bring nothing that shows."]
+    n_points = len(rows.groupby(["n_slices", "repeat"]))
+    if n_points < 3 or gained <= student.ppf(0.5 + _CERTAINTY / 2, n_points - 2) * error:
+        return [f"{words}, which may be chance."]
     most = min(gained, left)
     return [
         f"{words}: {2 * numbers[-1]} in place of {numbers[-1]} would bring about {most:+.3f}, and less the closer it "
