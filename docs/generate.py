@@ -31,6 +31,7 @@ from cristae.stages.measure import MeasureSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.study_cells import StudyCellsSettings
+from cristae.stages.study_networks import StudyNetworksSettings
 from cristae.stages.track import TrackSettings
 from cristae.stages.train_settings import PRESETS, TrainSettings
 
@@ -48,6 +49,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
+    ("study_networks", StudyNetworksSettings, "Used by `cristae study`, with those of `train`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("compare", CompareSettings, "Used by `cristae compare`."),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),

@@ -47,6 +47,8 @@ from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
 from cristae.stages.study_cells import study_cells as _study_cells
 from cristae.stages.study_cells import study_cells_settings
+from cristae.stages.study_networks import study_networks as _study_networks
+from cristae.stages.study_networks import study_networks_settings
 from cristae.stages.track import track as _track
 from cristae.stages.track import track_settings
 from cristae.stages.train import train as _train
@@ -132,6 +134,18 @@ def study_cells(
     opened = open_project(project)
     how = cells_settings(opened, cells or {})
     return _study_cells(opened, study_cells_settings(opened, settings), options, how)
+
+
+def study_networks(
+    project: Folder, *, options: Options | None = None, train: Mapping[str, Any] | None = None, **settings: Any
+) -> Run:
+    """Compare networks, schemes and numbers of labelled slices; settings are those of `StudyNetworksSettings`.
+
+    Settings of the training are those of `train` in the project file, with the changes in `train`.
+    """
+    opened = open_project(project)
+    how = train_settings(opened, train or {})
+    return _study_networks(opened, study_networks_settings(opened, settings), options, how)
 
 
 def evaluate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.console import Stage, parse_class, parse_group, parse_slices, stage_options
+from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, stage_options
 from cristae.errors import CristaeError, UsageError
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
@@ -166,9 +166,29 @@ def track(stage: Stage, project: Path) -> None:
     stage.show(facts, f"tracked {facts['name']}: {words}: {run.path}")
 
 
-@cli.group()
+class StudyGroup(GroupWithDefault):
+    """`cristae study PROJECT` is ``cristae study networks PROJECT``."""
+
+    default = "networks"
+
+
+@cli.group(cls=StudyGroup)
 def study() -> None:
-    """Compare methods on a volume with truth."""
+    """Find out what suits a volume. Without a command: networks."""
+
+
+@study.command("networks")
+@project_argument
+@stage_options
+def study_networks(stage: Stage, project: Path) -> None:
+    """Train networks in several ways from several numbers of labelled slices, and score them on other slices."""
+    from cristae import api  # noqa: PLC0415
+
+    given = stage.grouped("study_networks", "train")
+    run = api.study_networks(
+        project, options=stage.options, train=given.get("train"), **given.get("study_networks", {})
+    )
+    stage.show(run.manifest, f"{(run.path / 'study.md').read_text()}\n{run.path}")
 
 
 @study.command("cells")

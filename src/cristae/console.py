@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class GroupWithDefault(click.Group):
+    """A group of commands of which `default` is meant where the first word is none of them."""
+
+    default = ""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default in front, where it is left out."""
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
 class Stage:
     """What the shared options of all stage commands amount to."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def number_ranges(numbers: Iterable[int]) -> str:
@@ -16,3 +16,8 @@ def number_ranges(numbers: Iterable[int]) -> str:
     # Two in a row are no range: "3, 4" reads better than "3–4".
     words = [f"{part[0]}–{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts]
     return ", ".join(words) or "none"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

@@ -30,6 +30,7 @@ from cristae.report.cells import cells_part
 from cristae.report.certainty import certainty_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
+from cristae.report.networks import networks_section
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, score_words
@@ -103,6 +104,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
             "certainty": certainty_part(found, writer),
             "cells": cells_part(found, writer),
             "measured": measure_part(project, writer),
+            "networks": networks_section(project, writer.figure),
             "study": study_section(project, writer.figure),
             "learning": _learning_figure(found, writer),
             "overlays": _overlay_sections(found, writer, options),

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cristae.allocation import keep_freed_memory
 from cristae.errors import DataError
-from cristae.geometry import Block, Box
-from cristae.learn.checkpoint import load_model
-from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.targets import targets_of
 from cristae.project import Project, Run
 from cristae.stages.evaluate import evaluate_settings
 from cristae.stages.options import Options
-from cristae.stages.predict import PredictSettings, Smoothing, predict_settings
-from cristae.stages.schemes import choose_device, view_of
+from cristae.stages.predict import PredictSettings, predict_settings
+from cristae.stages.predict_slices import predict_slices
 from cristae.stages.score_masks import Pair, Scale, score_slices, summarise, write_scores
 from cristae.stages.train import classes_to_learn, learn, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings
@@ -89,12 +84,12 @@ def _fold(
         remove_checkpoints(folder)
     folder.mkdir(parents=True, exist_ok=True)
     facts = learn(project, folder, without, learnable, options)
-    found = [pair for group in facts["groups"] for pair in _predict_slice(project, folder / group, z, prediction)]
+    found = [pair for group in facts["groups"] for pair in predict_slices(project, folder / group, [z], prediction)]
     annotations = project.annotations
     targets = {one.name: one for one in targets_of(annotations, learnable, settings.boundary_nm)}
     pairs: list[Pair] = [
         (name, z, mask, targets[name].read(annotations, z))
-        for name, mask in found
+        for name, _, mask in found
         if z in annotations.labelled_slices(targets[name].layer)
     ]
     table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size, tolerance_nm))
@@ -118,25 +113,3 @@ def _learnable(project: Project, settings: TrainSettings) -> tuple[str, ...]:
     if not kept:
         raise DataError(f"without slice {settings.exclude_slices[-1]} no class has labels left; label one more slice")
     return kept
-
-
-def _predict_slice(
-    project: Project, folder: Path, z: int, settings: PredictSettings
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the mask of one slice for each class of one network, smoothed along z as a whole prediction would be."""
-    device = choose_device(settings.device)
-    model, network = load_model(folder, device)
-    image, view = project.image, view_of(project, model.reduction, model.neighbours)
-    inference = Inference.of(network, settings.tile_px, settings.overlap_px, settings.views)
-    predictor = SlabPredictor(network, view, image.shape, inference, device)
-    smoothing = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
-    slab = _slab(z, z + 1, image.shape).grow((smoothing.reach, 0, 0)).clip(image.grid.box)
-    read = slab.grow((view.reach, 0, 0)).clip(image.grid.box)
-    probabilities: Sequence[np.ndarray] = predictor(Block(read, slab), image.read(read))
-    for name, probability in zip(model.classes, probabilities, strict=True):
-        _, mask = smoothing(Block(slab, _slab(z, z + 1, image.shape)), probability)
-        yield name, mask[0] > 0
-
-
-def _slab(start: int, stop: int, shape: tuple[int, int, int]) -> Box:
-    return Box((start, 0, 0), (stop, shape[1], shape[2]))

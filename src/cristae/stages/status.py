@@ -68,7 +68,7 @@ def status(project: Project) -> list[StageStatus]:
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
-    studies = ("study_cells",) if project.runs("study_cells") else ()
+    studies = tuple(stage for stage in ("study_networks", "study_cells") if project.runs(stage))
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
     return found + [_stage(project, stage) for stage in stages]
 

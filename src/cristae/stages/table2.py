@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cristae.wording import markdown_table
+
 COPY_NEAREST = "copy nearest"
 """Name of the baseline: every slice has the cells of the labelled slice nearest to it."""
 
@@ -95,13 +97,13 @@ def table_rows(table: pd.DataFrame) -> list[Row]:
 
 def markdown(table: pd.DataFrame, words: str, notes: Sequence[str]) -> str:
     """Return the whole as Markdown: what it says, Table 2, notes, and the other measures."""
-    lines = [words, "", *_grid(["", "Dice of cells", *gap_titles(table)], _cells(table)), ""]
+    lines = [words, "", *markdown_table(["", "Dice of cells", *gap_titles(table)], _cells(table)), ""]
     lines += [*(f"- {note}" for note in notes), "", "Other measures:", ""]
     further = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in table[list(_FURTHER)].itertuples(index=False, name=None)
     ]
-    lines += _grid(list(_FURTHER.values()), further)
+    lines += markdown_table(list(_FURTHER.values()), further)
     lines += [
         "",
         "Cells met: those that a labelled slice meets. Dice by match: the other cells are compared with the objects "
@@ -161,14 +163,6 @@ def _cells(table: pd.DataFrame) -> Iterator[list[str]]:
     for row in table_rows(table):
         shown = [f"**{entry.text}**" if entry.best else entry.text for entry in row.entries]
         yield [row.group, f"{row.words} (`{row.method}`)", *shown]
-
-
-def _grid(head: Sequence[str], rows: Iterator[list[str]] | list[list[str]]) -> list[str]:
-    return [_line(head), _line(["---"] * len(head)), *(_line(row) for row in rows)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _tuples(table: pd.DataFrame) -> Iterator[pd.Series]:

@@ -1,0 +1,338 @@
+"""Studies of networks on a volume so small that a training takes a tenth of a second; the tables by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cristae
+from cristae.cli import cli, main
+from cristae.errors import CristaeError, DataError, UsageError
+from cristae.report.build import build_report
+from cristae.stages import study_networks as stage
+from cristae.stages import study_trial
+from cristae.stages.options import Options
+from cristae.stages.predict_slices import stretches
+from cristae.stages.status import status
+from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
+from cristae.stages.study_pace import Pace
+from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
+from cristae.stages.study_words import answer
+
+TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
+SETTINGS = {"networks": ("resunet",), "schemes": ("supervised", "cps"), "slices": (1, 2), "repeats": 2}
+ONE = {"schemes": ("supervised",), "slices": (1,), "repeats": 1}
+CLOCK = ["training_seconds"]
+
+
+def study(project, *, options=None, train=None, **settings):
+    return cristae.study_networks(project, options=options, train=TRAIN | (train or {}), **SETTINGS | settings)
+
+
+def tables(run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.read_parquet(run.path / "study.parquet").drop(columns=CLOCK), pd.read_parquet(run.path / "slices.parquet")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def studied(build, tmp_path_factory):
+    project = build(tmp_path_factory.mktemp("study") / "p", truth=False)
+    told: list[str] = []
+    return project, study(project, options=Options(notify=told.append)), told
+
+
+def test_the_table_is_complete(studied) -> None:
+    project, run, told = studied
+    table, slices = tables(run)
+    kinds = {(s, n, r, c) for s in ("supervised", "cps") for n in (1, 2) for r in (0, 1) for c in ("disc", "dot")}
+    assert set(table[["scheme", "n_slices", "repeat", "class"]].itertuples(index=False, name=None)) == kinds
+    assert len(table) == len(kinds) and table["dice_3d"].between(0, 1).all() and (table["updates"] == 3).all()
+    assert (table["failed"] == "").all() and table["worst_dice"].notna().all()
+    twice = table.groupby("scheme")["n_parameters"].max()
+    assert twice["cps"] == 2 * twice["supervised"]
+    assert set(table.loc[table["n_slices"] == 2, "slices"]) == {"0 5"}  # the ends
+    for trial, rows in slices.groupby("trial"):
+        shown = {int(z) for z in table.loc[table["trial"] == trial, "slices"].iloc[0].split()}
+        assert set(rows["z"]) == {0, 3, 5} - shown and not rows["labelled"].any()
+    assert sum("Dice of disc" in one for one in told) == 8
+    assert len(run.manifest["sentences"]) == 4 and run.manifest["from_truth"] is False
+    assert [one.condition for one in status(project) if one.stage == "study_networks"] == ["done"]
+    assert not list(run.path.rglob("*.safetensors"))
+    for name in ("curves", "along_z"):
+        assert (run.path / f"{name}.png").stat().st_size > 5000 and "<svg" in (run.path / f"{name}.svg").read_text()
+    text = (run.path / "study.md").read_text()
+    assert text.startswith("**Use resunet, ") and text.count("\nTable ") == 6
+
+
+def test_the_report_shows_it(studied) -> None:
+    project, run, _ = studied
+    page = build_report(project).read_text()
+    assert 'id="networks"' in page and run.manifest["sentences"][0] in page and "study again" not in page
+    assert "3D Dice of dot, mean ± sd over repeats" in page
+
+
+def test_killed_after_each_trial_it_comes_to_the_same_end(studied, build, tmp_path) -> None:
+    few = {"slices": (2,)}
+    whole = study(studied[0], **few)  # takes over what is finished there
+    project = build(tmp_path / "killed", truth=False)
+
+    def kill(task: str):
+        def advance(done: int, total: int, **facts: float) -> None:
+            assert total == 4
+            seen.append(done)
+            raise Killed
+
+        return advance
+
+    seen: list[int] = []
+    for _ in range(4):
+        with pytest.raises(Killed):
+            study(project, **few, options=Options(progress=kill))
+    assert seen == [1, 2, 3, 4]
+    resumed = study(project, **few, options=Options(progress=kill))
+    for one, other in zip(tables(resumed), tables(whole), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    shutil.rmtree(whole.path)
+
+
+def test_finished_trials_are_taken_over_by_a_larger_study(studied, monkeypatch) -> None:
+    project, run, _ = studied
+    done: list[int] = []
+    do = stage.do_trial
+    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(one[1].repeat), do(*one)))
+    assert study(project).id == run.id and not done
+    larger = study(project, repeats=3, schemes=("supervised",), slices=(1,))
+    assert larger.id != run.id and done == [2]
+    before, after = (pd.read_csv(one.path / "study.csv") for one in (run, larger))
+    both = ["scheme", "n_slices", "repeat", "class"]
+    merged = before.drop(columns="trial").merge(after.drop(columns="trial"), on=both, suffixes=("", "_new"))
+    assert len(merged) == 4
+    assert (merged["training_seconds"] == merged["training_seconds_new"]).all()
+    shutil.rmtree(larger.path)
+
+
+def test_truth_is_scored_where_there_is_one_and_networks_may_stay(build, tmp_path) -> None:
+    project = build(tmp_path / "p")
+    run = study(project, **ONE, keep_weights=True, options=Options(force=True))
+    table, slices = tables(run)
+    assert run.manifest["from_truth"] and set(slices["z"]) == {0, 1, 2, 4, 5} and table["slices"][0] == "3"
+    assert len(list(run.path.rglob("weights.safetensors"))) == 1
+    # All labelled slices may be shown: others are left to be scored.
+    assert set(tables(study(project, **ONE | {"slices": ()}))[0]["n_slices"]) == {3}
+    # Scores are those of a prediction of the whole volume.
+    cristae.train(project, **TRAIN, slices=(3,))
+    cristae.predict(project)
+    scores = cristae.evaluate(project, exclude_labelled=True).manifest["dice_3d"]
+    assert dict(zip(table["class"], table["dice_3d"], strict=True)) == pytest.approx(scores)
+
+
+def test_a_budget_decides_the_updates_and_is_kept(build, tmp_path) -> None:
+    project = build(tmp_path / "p", truth=False)
+    with pytest.raises(UsageError, match="too small for one update of resunet by supervised"):
+        study(project, **ONE, budget_s=1e-5)
+    assert not project.runs("study_networks")
+
+    def kill(task: str):
+        raise Killed
+
+    told: list[str] = []
+    with pytest.raises(Killed):
+        study(project, **ONE, budget_s=0.3, options=Options(notify=told.append, progress=kill))
+    with pytest.raises(Killed):
+        study(project, **ONE, budget_s=0.3, options=Options(progress=lambda task: _after_one))
+    (folder,) = project.path.glob("runs/study_networks-*")
+    paces = json.loads((folder / "pace.json").read_text())
+    run = study(project, **ONE, budget_s=0.3)
+    table, _ = tables(run)
+    (pace,) = paces.values()
+    assert json.loads((run.path / "pace.json").read_text()) == paces and not (run.path / ".pace").exists()
+    assert set(table["updates"]) == {Pace(*pace).updates(0.3, 50)} and "0.3 s" in run.manifest["notes"][1]
+
+
+def _after_one(done: int, total: int, **facts: float) -> None:
+    raise Killed
+
+
+@given(st.floats(1e-4, 10), st.floats(0, 10), st.floats(1e-3, 1000), st.integers(1, 100))
+def test_as_many_updates_as_fit_and_no_more(update: float, judgement: float, budget: float, every: int) -> None:
+    def takes(n: int) -> float:
+        return n * update + -(-n // every) * judgement
+
+    n = Pace(update, judgement).updates(budget, every)
+    assert n == 0 or takes(n) <= budget * (1 + 1e-9)
+    assert takes(n + every) > budget * (1 - 1e-9)
+
+
+def test_a_training_that_runs_away_counts_0_and_the_study_goes_on(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p", truth=False)
+    learn = study_trial.learn
+
+    def fails(project, folder, settings, *rest):
+        if settings.scheme == "cps":
+            raise CristaeError("the loss is no longer a number")
+        return learn(project, folder, settings, *rest)
+
+    monkeypatch.setattr(study_trial, "learn", fails)
+    run = study(project, **ONE | {"schemes": ("cps", "supervised")})
+    table, _ = tables(run)
+    assert (table.loc[table["scheme"] == "cps", "dice_3d"] == 0).all() and len(table) == 4
+    assert "Use resunet, supervised" in run.manifest["sentences"][0]
+    assert any("failed and counts 0: the loss is no longer a number" in note for note in run.manifest["notes"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"networks": ("unet",)}, UsageError, "unknown networks unet; there are resunet"),
+        ({"schemes": ("teacher",)}, UsageError, "'supervised', 'cps' or 'cps_cutmix'"),
+        ({"slices": (3,)}, UsageError, r"3 labelled slices asked for, and there are 3, of which one .*at most 2"),
+        ({"classes": ("cell",)}, DataError, "no labels of cell"),
+        ({"repeats": 0}, UsageError, "repeats"),
+        ({"train": {"slices": (3,)}}, DataError, "at least 2 labelled slices.*there is 1"),
+    ],
+)
+def test_bad_input(studied, settings, kind, words) -> None:
+    project, _, _ = studied
+    before = len(project.runs())
+    with pytest.raises(kind, match=words):
+        study(project, **settings)
+    assert len(project.runs()) == before
+
+
+def test_slices_that_are_shown() -> None:
+    slices = tuple(range(0, 100, 10))
+    every = frozenset(slices)
+    pool = Pool(slices, {"a": every, "b": frozenset({30, 50})}, {"a": slices, "b": slices})
+    assert pool.most == 9 and numbers_of_slices((), pool) == (7,) and numbers_of_slices((3, 2, 3), pool) == (2, 3)
+    few = Pool(slices[:3], {"a": every}, {"a": slices[:3]})
+    assert numbers_of_slices((), few) == (2,)
+    more = Pool(slices, {"a": every}, {"a": range(100)})
+    assert numbers_of_slices((), more) == (7, 10)
+    assert choose_slices(more, (1, 2, 4), "even", 2, 0)[4, 1] == (0, 30, 60, 90)
+    with pytest.raises(DataError, match=r"b: either none of the slices shown \(z 0, 90\)"):
+        choose_slices(pool, (2,), "even", 1, 0)
+    drawn = choose_slices(pool, (1, 4), "random", 3, 0)
+    for repeat in range(3):
+        assert set(drawn[1, repeat]) <= {30, 50} and set(drawn[1, repeat]) <= set(drawn[4, repeat])
+    assert len({drawn[4, repeat] for repeat in range(3)}) > 1
+    assert drawn == choose_slices(pool, (1, 4), "random", 3, 0)
+
+
+@given(st.sets(st.integers(0, 200), min_size=1), st.integers(1, 20), st.integers(1, 30))
+def test_stretches_hold_every_slice_once(slices: set[int], apart: int, longest: int) -> None:
+    found = stretches(sorted(slices), apart, longest)
+    assert [z for one in found for z in one] == sorted(slices)
+    assert all(one[-1] - one[0] < longest for one in found)
+
+
+def made_up(dices: dict[tuple[str, str, int], list[float]], network: str = "resunet") -> pd.DataFrame:
+    """A table from 3D Dices per repeat of (scheme, class, number of slices)."""
+    rows = [
+        {"network": network, "scheme": scheme, "context_nm": 3072.0, "class": name, "n_slices": n, "repeat": repeat}
+        | {"trial": f"{network} {scheme} {n} {repeat}", "dice_3d": dice, "dice_2d": dice - 0.1, "worst_dice": dice / 2}
+        | {"n_parameters": 1000, "updates": 10, "training_seconds": 20.0 if scheme == "cps" else 10.0}
+        for (scheme, name, n), values in dices.items()
+        for repeat, dice in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_ranks_are_averages_and_ties_share() -> None:
+    table = made_up(
+        {
+            ("supervised", "a", 7): [0.8, 0.6],
+            ("cps", "a", 7): [0.9, 0.9],
+            ("cps_cutmix", "a", 7): [0.7, 0.7002],
+            ("supervised", "a", 15): [0.5, 0.5],
+            ("cps", "a", 15): [0.4, 0.4],
+            ("cps_cutmix", "a", 15): [0.9, 0.9],
+        }
+    )
+    ranks = average_ranks(table)
+    assert dict(ranks) == {"resunet, cps": 2.0, "resunet, cps_cutmix": 1.75, "resunet, supervised": 2.25}
+    assert list(methods_table(table)["method"]) == list(ranks.index)
+    means = summary(table).set_index(["scheme", "n_slices"])
+    assert means.loc[("supervised", 7), "dice_3d"] == pytest.approx(0.7)
+    assert means.loc[("supervised", 7), "dice_3d_sd"] == pytest.approx(0.1 * 2**0.5)
+    text = markdown(table, ["Words.", "More."], ["A note."])
+    assert text.startswith("**Words.**\n\nMore.\n") and text.endswith("- A note.\n")
+    assert "| resunet, cps | **0.900 ± 0.000** | 0.400 ± 0.000 |" in text
+    assert "| resunet, cps | 1,000 | 10 | 20.0 ± 0.0 |" in text
+
+
+def test_words_that_are_sure() -> None:
+    table = made_up(
+        {
+            ("supervised", "a", 5): [0.50, 0.51, 0.52],
+            ("supervised", "a", 10): [0.60, 0.61, 0.62],
+            ("cps", "a", 5): [0.70, 0.71, 0.72],
+            ("cps", "a", 10): [0.80, 0.81, 0.82],
+        }
+    )
+    assert answer(table) == [
+        "Use resunet, cps on this volume: 3D Dice 0.760 on average of a from 5 and 10 labelled slices, average rank "
+        "1.0 of 2 methods.",
+        "That is sure: in 3D Dice it is +0.200 ± 0.000 ahead of the next, resunet, supervised, more than 3 repeats "
+        "differ by chance.",
+        "Learning from unlabelled slices by cps brings +0.200 ± 0.000 in 3D Dice over learning without (+0.200 with 5, "
+        "+0.200 with 10 labelled slices), at 2.0 times the training time: it is worth it.",
+        "Twice as many labelled slices bring resunet, cps +0.100 ± 0.008 in 3D Dice, by a fit over 5 and 10 slices: 20 "
+        "in place of 10 would bring about +0.100, and less the closer it comes to 1.",
+    ]
+
+
+def test_words_that_are_not_sure() -> None:
+    two = answer(made_up({("supervised", "a", 7): [0.80, 0.70], ("cps", "a", 7): [0.76, 0.79]}))
+    assert len(two) == 3
+    assert two[1].startswith("That is not sure: against the next, resunet, supervised, it is +0.025 ± 0.092 in 3D Dice")
+    assert two[1].endswith("(2 repeats); that one takes 50% of the training time.")
+    assert two[2].endswith("no difference that shows.")
+    one = answer(made_up({("supervised", "a", 7): [0.80], ("cps", "a", 7): [0.70]}))
+    assert "cannot be told from one repeat" in one[1] and "it does harm, if that is no chance" in one[2]
+    alone = answer(made_up({("cps", "a", 7): [0.8, 0.9], ("cps", "b", 7): [0.8, 0.9]}))
+    assert alone == ["Only resunet, cps was tried: 3D Dice 0.850 on average over a, b from 7 labelled slices."]
+    flat = answer(made_up({("cps", "a", n): [0.8, 0.81, 0.79] for n in (2, 4, 8)}))
+    assert flat[-1].endswith("by a fit over 2, 4 and 8 slices: more labelled slices bring nothing that shows.")
+    few = answer(made_up({("cps", "a", 2): [0.7], ("cps", "a", 4): [0.8]}))
+    assert few[-1].endswith("bring resunet, cps +0.100 in 3D Dice, by a fit over 2 and 4 slices, which may be chance.")
+
+
+def test_the_command(studied, monkeypatch, capsys) -> None:
+    project, run, _ = studied
+
+    def call(*words: object) -> tuple[object, str]:
+        changes = [f"train.{name}={value}" for name, value in TRAIN.items()]
+        changes += ['study_networks.schemes=["supervised", "cps"]', "study_networks.slices=[1, 2]"]
+        changes += ['study_networks.networks=["resunet"]', "study_networks.repeats=2"]
+        sets = [one for change in changes for one in ("--set", change)]
+        monkeypatch.setattr(sys, "argv", ["cristae", "study", *map(str, words), *sets])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code, capsys.readouterr().out
+
+    code, out = call(project.path)
+    assert code == 0 and out.startswith("**Use resunet") and str(run.path) in out
+    assert json.loads(call("networks", project.path, "--json")[1])["id"] == run.id
+    assert json.loads(call("--json", project.path)[1])["id"] == run.id
+    assert call(project.path, "--set", "predict.views=4")[0] == 2
+    for words in ([], ["--help"]):
+        shown = CliRunner().invoke(cli, ["study", *words], prog_name="cristae").output
+        assert "Usage: cristae study [OPTIONS] COMMAND" in shown and "networks" in shown and "cells" in shown
+
+
+@pytest.mark.slow
+def test_trainings_side_by_side_come_to_the_same(studied, build, tmp_path) -> None:
+    _, whole, _ = studied
+    project = build(tmp_path / "p", truth=False)
+    for one, other in zip(tables(study(project, options=Options(executor="threads:2"))), tables(whole), strict=True):
+        pd.testing.assert_frame_equal(one, other)
