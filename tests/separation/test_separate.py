@@ -342,6 +342,18 @@ def test_a_new_cell_that_a_carried_one_only_grazes_is_new():
     assert np.array_equal(combine(carried, truth > 0, None, "all", generous), np.where(truth > 0, 1, 0))
 
 
+def test_a_carried_island_beside_another_cell_is_not_swallowed_by_it():
+    truth = stack_of([Disc(1, (50, 35), 24), Disc(2, (50, 110), 16)], 1).truth[0]
+    truth[46:54, 59:67] = 2  # an island of 2 that touches 1, with nothing to part them
+    assert np.array_equal(combine(truth.astype(np.int32), truth > 0, None, "all", SMALL), truth)
+    # What hangs together with its cell has only slipped onto the neighbour.
+    slipped = np.where(truth == 2, 0, truth).astype(np.int32)
+    slipped[44:56, 55:111] = 2
+    slipped[34:66, 94:126] = 2
+    found = combine(slipped, truth > 0, None, "all", SMALL)
+    assert (found[truth == 1] == 1).mean() > 0.97
+
+
 def test_islands_are_never_cut_and_bodies_are():
     stack = stack_of([Disc(1, (50, 45), 10), Disc(2, (50, 60), 12)], 1)
     area = int((stack.truth[0] > 0).sum())
