@@ -10,9 +10,13 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.senformer import build_senformer, build_senformer_pagano, build_senformer_shared
 
 NETWORKS: dict[str, Constructor] = {
     "resunet": build_resunet,
+    "senformer": build_senformer,
+    "senformer_pagano": build_senformer_pagano,
+    "senformer_shared": build_senformer_shared,
 }
 """Constructors of the networks that come with cristae."""
 
