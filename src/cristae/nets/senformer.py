@@ -20,7 +20,8 @@ is the published one of two.
 
 References
 ----------
-Bousselham et al. 2021, Efficient Self-Ensemble for Semantic Segmentation (SenFormer). Pagano et al. 2023, section 2.3.5.
+Bousselham et al. 2021, Efficient Self-Ensemble for Semantic Segmentation (SenFormer). Pagano et al. 2023, section
+2.3.5.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ class Learner(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(sizes.width, sizes.heads) for _ in range(n_own))
         self.repeats = sizes.blocks // n_own
         self.norm = nn.LayerNorm(sizes.width)
-        nn.init.trunc_normal_(self.embeddings, std=0.02)
+        # The published ones start at 0, where a class and its background are the same and all images get one answer.
+        # That far from it the first update need not break the tie; learning is the same otherwise.
+        nn.init.normal_(self.embeddings, std=1e-4)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the map of each class less that of its background, ``(n, n_classes, y, x)``.
@@ -255,7 +258,7 @@ class SenFormer(nn.Module):
         """
         learners = outputs["learners"]
         alone = _enlarged(learners.flatten(1, 2), target.shape[2:]).view(*learners.shape[:3], *target.shape[2:])
-        alone, many, where = torch.broadcast_tensors(alone, target[:, None], weight[:, None])
+        many, where = target[:, None].expand_as(alone), weight[:, None].expand_as(alone)
         return cross_entropy_loss(outputs["logits"], target, weight) + cross_entropy_loss(alone, many, where)
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:

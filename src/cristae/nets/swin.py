@@ -154,7 +154,7 @@ class SwinBlock(nn.Module):
         return result
 
     def _attend(self, tokens: Tensor) -> Tensor:
-        n, y, x, width = tokens.shape
+        y, x = tokens.shape[1:3]
         side = self.window
         below, right = -y % side, -x % side
         padded = F.pad(tokens, (0, 0, 0, right, 0, below)) if below or right else tokens
@@ -196,7 +196,7 @@ def separated(shape: tuple[int, int], shift: Sequence[int], side: int, device: t
     wrapped = [
         torch.arange(length, device=device) >= length - by for length, by in zip(shape, shift, strict=True)
     ]  # of the windows, the last ones alone hold tokens of both sides
-    region = wrapped[0][:, None] * 2 + wrapped[1][None] * 1
+    region = wrapped[0][:, None] * 2 + wrapped[1][None]
     region = partition(region[None, :, :, None], side)[0, :, :, 0]
     return region[:, :, None] != region[:, None, :]
 
