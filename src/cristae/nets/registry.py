@@ -10,6 +10,7 @@ from torch import nn
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.resunet import build_resunet
+from cristae.nets.senformer import build_senformer, build_senformer_pagano, build_senformer_shared
 from cristae.nets.setr import build_setr_mla, build_setr_naive, build_setr_pup
 from cristae.nets.transunet import build_transunet
 from cristae.nets.unet import build_unet_pagano
@@ -31,6 +32,9 @@ NETWORKS: dict[str, Constructor] = {
     "ceecnet_v2_pagano": build_ceecnet_v2_pagano,
     "fractalresnet": build_fractalresnet,
     "fractalresnet_pagano": build_fractalresnet_pagano,
+    "senformer": build_senformer,
+    "senformer_pagano": build_senformer_pagano,
+    "senformer_shared": build_senformer_shared,
     "setr_mla": build_setr_mla,
     "setr_naive": build_setr_naive,
     "setr_pup": build_setr_pup,
