@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
+        adapt,
         cells,
         compare,
         cross_validate,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
+        "adapt",
         "cells",
         "compare",
         "cross_validate",
@@ -84,6 +86,7 @@ __all__ = [
     "Run",
     "UsageError",
     "Volume",
+    "adapt",
     "cells",
     "compare",
     "cross_validate",
