@@ -95,17 +95,6 @@ def test_matched_grey_values_bring_the_prediction_back(source, other):
     assert far[True] < 0.25 * far[False]
 
 
-def test_statistics_bring_the_prediction_nearer(source, other):
-    _, trained, before = source
-    truth = tissue()[1]["disc"]
-    wrong = {}
-    for share in (0.0, 1.0):
-        cristae.adapt(other, trained.path, statistics=share)
-        wrong[share] = np.abs(probability(cristae.predict(other, smooth_z=0.0)) / 255 - truth).mean()
-    assert wrong[1.0] < wrong[0.0]
-    assert np.abs(probability(before) / 255 - truth).mean() < 0.2
-
-
 def test_a_run_says_where_its_weights_came_from_without_any_path(source, other):
     project, trained, _ = source
     run = cristae.adapt(other, project.path, histogram=True)
@@ -183,10 +172,8 @@ def test_learning_without_labels_ends_the_same_when_it_is_cancelled(source, tmp_
     assert isinstance(network, Pair) == (learning != "self_training")
     assert (resumed.path / "history.csv").is_file()
     assert not list(resumed.path.rglob("checkpoint*"))
-    moved = [
-        name for name, value in weights(resumed).items() if not torch.equal(value, weights(trained).get(name, value))
-    ]
-    assert moved or learning != "self_training"
+    stem = "stem.weight" if learning == "self_training" else "networks.0.stem.weight"
+    assert not torch.equal(weights(resumed)[stem], weights(trained)["stem.weight"])
 
 
 def test_a_class_that_is_unlearnt_is_told(source, other, monkeypatch):
@@ -229,5 +216,5 @@ def test_a_network_that_does_not_say_its_grey_values_cannot_be_matched(source, o
 
 
 def test_a_setting_out_of_bounds_is_named(source, other):
-    with pytest.raises(UsageError, match="statistics.*less than or equal to 1"):
+    with pytest.raises(UsageError, match=r"statistics.*less than or equal to 1"):
         cristae.adapt(other, source[0].path, statistics=1.5)
