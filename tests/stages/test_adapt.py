@@ -13,13 +13,15 @@ from safetensors.torch import load_file
 import cristae
 from conftest import SIZE, tissue  # type: ignore[import-not-found]
 from cristae.errors import DataError, UsageError
-from cristae.geometry import Grid
+from cristae.geometry import Block, Grid, blocks
 from cristae.io.ome_zarr import create_volume, open_volume, write_facts
 from cristae.learn.checkpoint import load_model
 from cristae.learn.histogram import UNCHANGED
+from cristae.learn.infer import Inference, SlabPredictor
 from cristae.nets.pair import Pair
 from cristae.project import Project
 from cristae.stages.options import Options
+from cristae.stages.schemes import view_for, view_of
 from cristae.stages.survey import survey
 from cristae.volume import Volume
 
@@ -118,16 +120,20 @@ def test_the_same_again_is_skipped_wherever_the_source_lies(source, other, tmp_p
     assert cristae.adapt(other, project.path, statistics=0.5).id != run.id
 
 
-def test_the_curve_lies_in_the_model_and_whole_and_blocks_agree(source, other, monkeypatch):
-    project, _, _ = source
+def test_the_curve_lies_in_the_model_and_blocks_agree_with_the_whole(source, other):
+    project, trained, _ = source
     run = cristae.adapt(other, project.path, histogram=True)
-    model, _ = load_model(run.path / "all")
+    model, network = load_model(run.path / "all")
     assert model.curve.knots and model.curve != UNCHANGED
-    assert model.grey == load_model(source[1].path / "all")[0].grey
-    whole = probability(cristae.predict(other, tile_px=64, overlap_px=16))
-    monkeypatch.setattr("cristae.stages.predict.block_shape", lambda *a: (16, 32, 32))
-    monkeypatch.setattr("cristae.stages.predict.SHARD", (16, 32, 32))
-    assert np.array_equal(probability(cristae.predict(other, tile_px=64, overlap_px=16, views=1)), whole)
+    assert model.grey == load_model(trained.path / "all")[0].grey
+    image, found = other.image, []
+    for view in (view_for(other, model), view_of(other, model.reduction, model.neighbours)):
+        predictor = SlabPredictor(network, view, image.shape, Inference(32, 8, 1, 16), torch.device("cpu"))
+        whole = predictor(Block(image.grid.box, image.grid.box), image.read())[0]
+        for block in blocks(image.grid.box, (2, 24, 40), predictor.halo):
+            assert np.array_equal(predictor(block, image.read(block.read))[0], whole[block.write.slices])
+        found.append(whole.astype(float))
+    assert np.abs(found[0] - found[1]).mean() > 1
 
 
 def test_labels_go_on_from_an_adapted_network_with_its_curve(source, other, make_small, tiny):
