@@ -5,6 +5,7 @@ ROWS = (
     "vnc_mitochondria",
     "hela_mitochondria",
     "flyem_boundary",
+    "transfer",
     "predict_throughput",
     "seams",
     "predict_memory",

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
+from cristae.stages.adapt import AdaptSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.compare import CompareSettings
@@ -42,6 +43,7 @@ WIDTH = 100
 
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
+    ("adapt", AdaptSettings, "Used by `cristae adapt`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),
     ("cells", CellsSettings, "Used by `cristae cells` and `cristae run`."),
     ("track", TrackSettings, "Used by `cristae track` and `cristae run`."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
+        adapt,
         cells,
         compare,
         cross_validate,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
+        "adapt",
         "cells",
         "compare",
         "cross_validate",
@@ -86,6 +88,7 @@ __all__ = [
     "Run",
     "UsageError",
     "Volume",
+    "adapt",
     "cells",
     "compare",
     "cross_validate",

@@ -23,6 +23,8 @@ from cristae.geometry import Nanometres
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages import importing
+from cristae.stages.adapt import adapt as _adapt
+from cristae.stages.adapt import adapt_settings
 from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
@@ -92,6 +94,15 @@ def train(project: Folder, *, options: Options | None = None, **settings: Any) -
     """Learn from the labelled slices; settings are those of `TrainSettings`."""
     opened = open_project(project)
     return _train(opened, train_settings(opened, settings), options)
+
+
+def adapt(project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any) -> Run:
+    """Adapt the networks of another project, or of a train run, without labels; settings are those of `AdaptSettings`.
+
+    What comes out is a train run of `project`: predict goes on from it as from a training.
+    """
+    opened = open_project(project)
+    return _adapt(opened, source, adapt_settings(opened, settings), options)
 
 
 def predict(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -120,6 +120,27 @@ def train(stage: Stage, project: Path, preset: str | None) -> None:
 
 @cli.command()
 @project_argument
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="Another project, or a train run, whose networks are adapted.",
+)
+@stage_options
+def adapt(stage: Stage, project: Path, source: Path) -> None:
+    """Adapt the networks of another project to this volume, without labels."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.adapt(project, source, options=stage.options, **stage.settings("adapt"))
+    facts = run.manifest
+    origin = "/".join(one for one in (facts["start"]["project"], f"train-{facts['start']['run']}") if one)
+    stage.show(facts, f"adapted {', '.join(facts['classes'])} of {origin}: {run.path}")
+
+
+@cli.command()
+@project_argument
 @stage_options
 def predict(stage: Stage, project: Path) -> None:
     """Segment every slice with the networks trained last."""

@@ -1,9 +1,12 @@
 """A volume seen along another axis is the same volume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cristae.geometry import Box, Grid
+from cristae.learn.histogram import Curve
 from cristae.learn.patches import View
 from cristae.learn.scale import normalise
 from cristae.learn.turned import ORDERS, turn, turn_back
@@ -50,3 +53,12 @@ def test_missing_slices_are_filled_with_the_nearest_one() -> None:
     turned, _ = turn(image, view, "y")
     filled = turned.read()
     np.testing.assert_array_equal(filled[:, 2], filled[:, 1])
+
+
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_a_curve_acts_alike_along_all_axes(axis: str) -> None:
+    image, view = _image()
+    curved = replace(view, reduction=1, curve=Curve((-1.0, 0.0, 1.0), (-4.0, 0.0, 0.5)))
+    turned, seen = turn(image, curved, axis)
+    whole = curved.prepare(image.read(), 0)
+    np.testing.assert_array_equal(seen.prepare(turned.read(), 0), whole.transpose(ORDERS[axis]))

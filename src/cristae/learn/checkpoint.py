@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cristae.errors import DataError
+from cristae.learn.histogram import UNCHANGED, Curve
 from cristae.nets.contract import Build, Size
 from cristae.nets.pair import Pair
 from cristae.nets.registry import build_network
@@ -46,6 +47,10 @@ class Model:
         Of the volume it was trained on.
     n_networks
         2 for a `cristae.nets.pair.Pair`.
+    grey
+        How the grey values of the slices it learnt from are distributed: see `cristae.learn.histogram.quantiles`.
+    curve
+        What it does to the grey values of the volume it is for.
     """
 
     network: str
@@ -57,11 +62,18 @@ class Model:
     neighbours: int
     voxel_size_nm: tuple[float, float, float]
     n_networks: int = 1
+    grey: tuple[float, ...] = ()
+    curve: Curve = UNCHANGED
 
     @property
     def build(self) -> Build:
         """What the network was built for."""
         return Build(2 * self.neighbours + 1, len(self.classes), self.size, self.base_width, self.tile_px)
+
+    @property
+    def pixel_nm(self) -> float:
+        """Side of the pixels that it learnt from, in nm."""
+        return self.reduction * min(self.voxel_size_nm[1:])
 
 
 def save_checkpoint(path: Path, values: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -98,6 +110,38 @@ def save_model(folder: Path, model: Model, network: nn.Module) -> None:
     (folder / "model.json").write_text(json.dumps(asdict(model), indent=1) + "\n")
 
 
+def read_model(folder: Path) -> Model:
+    """Read the description that `save_model` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
+    try:
+        content = json.loads((folder / "model.json").read_text())
+        lists = {name: tuple(content[name]) for name in ("classes", "voxel_size_nm")}
+        lists["grey"] = tuple(content.get("grey", ()))
+        curve = Curve(**{name: tuple(values) for name, values in content.get("curve", {}).items()})
+        return Model(**content | lists | {"curve": curve})
+    except (OSError, json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder} holds no trained network: model.json is missing or damaged ({error})") from error
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights that `save_model` wrote.
+
+    Raises
+    ------
+    DataError
+        If they are missing or damaged.
+    """
+    tensors = load_checkpoint(folder / "weights.safetensors")
+    if tensors is None:
+        raise DataError(f"{folder} holds no trained network: weights.safetensors is missing; train again")
+    return tensors.values
+
+
 def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model, nn.Module]:
     """Read what `save_model` wrote: the description, and the network ready to predict.
 
@@ -106,19 +150,11 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Model,
     DataError
         If files are missing or damaged, or the weights belong to another network or class list.
     """
-    try:
-        content = json.loads((folder / "model.json").read_text())
-        lists = {name: tuple(content[name]) for name in ("classes", "voxel_size_nm")}
-        model = Model(**content | lists)
-    except (OSError, json.JSONDecodeError, TypeError, KeyError) as error:
-        raise DataError(f"{folder} holds no trained network: model.json is missing or damaged ({error})") from error
-    tensors = load_checkpoint(folder / "weights.safetensors")
-    if tensors is None:
-        raise DataError(f"{folder} holds no trained network: weights.safetensors is missing; train again")
+    model, weights = read_model(folder), read_weights(folder)
     several = [build_network(model.network, model.build) for _ in range(model.n_networks)]
     network = several[0] if len(several) == 1 else Pair(several)
     try:
-        network.load_state_dict(tensors.values)
+        network.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise DataError(f"the weights in {folder} do not fit its model.json ({first}); train again") from error

@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cristae.geometry import Block, Voxels
 from cristae.learn.patches import View
-from cristae.learn.scale import enlarge_slices, normalise, reduce_slices
+from cristae.learn.scale import enlarge_slices
 from cristae.nets.pair import Pair
 
 
@@ -144,6 +144,13 @@ class SlabPredictor:
             slabs.extend(self._slices(block, image, chosen))
         return [np.stack(planes) for planes in zip(*slabs, strict=True)]
 
+    def whole(self, planes: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(slices, classes, y, x)`` of whole slices that are prepared, at their resolution.
+
+        Planes are float32 ``(slices, channels, y, x)``.
+        """
+        return self._blend(planes, (0, 0), [(0, n) for n in self.extent])
+
     def _slices(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> list[list[np.ndarray]]:
         factor = self.view.reduction
         # Work in network pixels counted from the first whole one of the read box.
@@ -170,17 +177,7 @@ class SlabPredictor:
         """Return the network's input ``(slices, channels, y, x)`` over the read box."""
         depth = self.shape[0]
         needed = sorted({k for z in chosen for k in self.view.channels(z, depth)})
-        reduced = {
-            k: reduce_slices(
-                normalise(
-                    image[k - block.read.start[0]][None],
-                    self.view.mean[k : k + 1],
-                    self.view.deviation[k : k + 1],
-                ),
-                self.view.reduction,
-            )[0]
-            for k in needed
-        }
+        reduced = {k: self.view.prepare(image[k - block.read.start[0]][None], k)[0] for k in needed}
         return np.stack([np.stack([reduced[k] for k in self.view.channels(z, depth)]) for z in chosen])
 
     def _blend(self, planes: np.ndarray, origin: Sequence[int], wanted: Sequence[tuple[int, int]]) -> np.ndarray:

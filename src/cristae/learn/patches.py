@@ -7,7 +7,7 @@ training is a function of the seed and *i*: a resumed training sees what an unin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from cristae.annotations import IGNORE, Annotations
 from cristae.errors import DataError
 from cristae.geometry import Box
 from cristae.learn.augment import Augmentation, augment
+from cristae.learn.histogram import UNCHANGED, Curve, quantiles
 from cristae.learn.scale import normalise, reduce_slices
 from cristae.learn.targets import Target
 from cristae.volume import Volume
@@ -63,6 +64,8 @@ class View:
         Per slice of the volume ``(z,)``, taken out before the network.
     missing
         Slices that were never imaged; the nearest other slice stands in for them.
+    curve
+        What grey values become last, of a network that learnt from another volume.
     """
 
     reduction: int
@@ -70,6 +73,7 @@ class View:
     mean: np.ndarray
     deviation: np.ndarray
     missing: tuple[int, ...] = ()
+    curve: Curve = UNCHANGED
 
     @property
     def n_channels(self) -> int:
@@ -94,6 +98,18 @@ class View:
         if z not in self.missing or len(self.missing) >= n_slices:
             return z
         return min((k for k in range(n_slices) if k not in self.missing), key=lambda k: (abs(k - z), k))
+
+    def prepare(self, slices: np.ndarray, z: int) -> np.ndarray:
+        """Return slices ``(n, y, x)``, the first of which is z, as the network sees them: float32, reduced.
+
+        Training and prediction both come through here. The curve is last, for it was measured on pixels like these.
+        """
+        chosen = slice(z, z + len(slices))
+        return self.curve(reduce_slices(normalise(slices, self.mean[chosen], self.deviation[chosen]), self.reduction))
+
+    def padding(self, z: int) -> float:
+        """Return the grey value that the network sees where slice z is padding."""
+        return float(self.prepare(np.zeros((1, 1, 1), np.uint8), z)[0, 0, 0])
 
 
 def load_slices(
@@ -132,11 +148,17 @@ def load_unlabelled(image: Volume, n_classes: int, view: View, slices: Sequence[
 def _look(image: Volume, view: View, z: int) -> np.ndarray:
     """Return slice z as the network sees it, float32 ``(channels, y, x)``."""
     depth, height, width = image.shape
-    planes = []
-    for k in view.channels(z, depth):
-        plane = image.read(Box((k, 0, 0), (k + 1, height, width)))
-        planes.append(reduce_slices(normalise(plane, view.mean[k : k + 1], view.deviation[k : k + 1]), view.reduction))
-    return np.concatenate(planes)
+    boxes = ((k, Box((k, 0, 0), (k + 1, height, width))) for k in view.channels(z, depth))
+    return np.concatenate([view.prepare(image.read(box), k) for k, box in boxes])
+
+
+def grey_values(slices: Sequence[LabelledSlice], view: View, n_slices: int) -> tuple[float, ...]:
+    """Return how the grey values of some slices of a volume of `n_slices` are distributed, without padding.
+
+    See `cristae.learn.histogram.quantiles`.
+    """
+    middle = view.neighbours
+    return quantiles((one.image[middle], view.padding(view.standing_in(one.z, n_slices))) for one in slices)
 
 
 def _load_slice(
@@ -249,6 +271,15 @@ class PatchSampler:
         ]
         image, target, weight = (np.stack(parts) for parts in zip(*patches, strict=True))
         return image, target, weight
+
+    def in_turn(self, n: int) -> Iterator[np.ndarray]:
+        """Yield the images ``(batch, channels, t, t)`` of `n` patches in all, of every slice in turn."""
+        for first in range(0, n, self.sampling.batch):
+            images = []
+            for i in range(first, min(first + self.sampling.batch, n)):
+                one, rng = self.slices[i % len(self.slices)], np.random.default_rng([self.seed, i, 43])
+                images.append(self._cut(one, rng.uniform(0, 1, 2) * np.array(one.image.shape[1:]), rng)[0])
+            yield np.stack(images)
 
     def _patch(self, rng: Generator, turn: int, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sampling = self.sampling

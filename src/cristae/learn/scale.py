@@ -27,6 +27,14 @@ def reduction(grid: Grid, tile_px: int, context_nm: float) -> int:
     return max(1, math.floor(min(context_nm, LARGEST_SHARE * extent) / (tile_px * voxel) + 1e-6))
 
 
+def like_reduction(grid: Grid, pixel_nm: float) -> int:
+    """Return the reduction (a whole number ≥ 1) by which pixels come nearest to `pixel_nm`, in ratio."""
+    voxel = min(grid.voxel_size[1:])
+    below = max(1, math.floor(pixel_nm / voxel + 1e-6))
+    # Nearest in ratio: 5 nm for 7 is as wrong as 9.8 nm.
+    return below if pixel_nm / (below * voxel) <= (below + 1) * voxel / pixel_nm else below + 1
+
+
 def normalise(slices: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Return float32 ``(z, y, x)`` with each slice's own mean and standard deviation (``(z,)`` each) taken out."""
     scaled = slices.astype(np.float32)

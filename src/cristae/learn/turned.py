@@ -41,7 +41,7 @@ def turn(image: Volume, view: View, axis: str) -> tuple[Volume, View]:
     order = ORDERS[axis]
     turned = Volume(_Turned(_Even(image, view), order), _turned_grid(image.grid, order))
     n_slices = turned.shape[0]
-    return turned, View(view.reduction, view.neighbours, np.zeros(n_slices), np.ones(n_slices))
+    return turned, View(view.reduction, view.neighbours, np.zeros(n_slices), np.ones(n_slices), curve=view.curve)
 
 
 def turn_back(turned: Volume, axis: str) -> Volume:

@@ -18,8 +18,8 @@ from cristae.stages.score_cells import last_cells
 from cristae.stages.status import changed_inputs
 from cristae.volume import Volume
 
-_MODULES = {"crossvalidate": "train"}
-"""Stages whose settings are those of another."""
+_MODULES = {"crossvalidate": ("train",), "train": ("train", "adapt")}
+"""Stages whose settings are those of others."""
 
 
 @dataclass(frozen=True)
@@ -272,15 +272,14 @@ def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]
 
 def _fields(stage: str, values: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
     """Return defaults and meanings of the settings of a stage; empty for stages this version does not know."""
-    name = _MODULES.get(stage, stage)
-    if not re.fullmatch(r"[a-z_]+", name):
+    if not re.fullmatch(r"[a-z_]+", stage):
         return {}
     try:
-        module = importlib.import_module(f"cristae.stages.{name}")
+        modules = [importlib.import_module(f"cristae.stages.{name}") for name in _MODULES.get(stage, (stage,))]
     except ImportError:
         return {}
-    for kind in vars(module).values():
-        fits = isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == module.__name__
+    for kind in (kind for module in modules for kind in vars(module).values()):
+        fits = isinstance(kind, type) and issubclass(kind, BaseModel)
         if fits and kind.__name__.endswith("Settings") and set(values) <= set(kind.model_fields):
             return {
                 key: (None if field.is_required() else _in_words(field.get_default()), field.description or "")

@@ -15,6 +15,7 @@ from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, predict_settings
 from cristae.stages.predict_slices import predict_slices
 from cristae.stages.score_masks import Pair, Scale, score_slices, summarise, write_scores
+from cristae.stages.start import beginning
 from cristae.stages.train import classes_to_learn, learn, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings
 
@@ -47,18 +48,20 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
         "prediction": how.model_dump_json(),
         "rules": rules.model_dump_json(),
     }
-    run = project.run("crossvalidate", settings, inputs)
+    begun = beginning(project, settings)
+    inputs |= begun.inputs
+    run = project.run("crossvalidate", begun.anonymous, inputs)
     if run.finished and not options.force:
         project.ask_again(run)
         options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     keep_freed_memory()
     progress = options.progress("cross-validation")
-    with project.lock(), project.record(run, settings, inputs):
+    with project.lock(), project.record(run, begun.named, inputs):
         tables = []
         for done, z in enumerate(slices, start=1):
             tables.append(
-                _fold(project, run.path / f"without-z{z:04d}", z, (settings, how, rules.tolerance_nm), options)
+                _fold(project, run.path / f"without-z{z:04d}", z, (begun.settings, how, rules.tolerance_nm), options)
             )
             progress(done, len(slices))
         table = pd.concat(tables, ignore_index=True)

@@ -26,7 +26,7 @@ from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.layers import disagreement_of
 from cristae.stages.options import Options
-from cristae.stages.schemes import choose_device, view_of
+from cristae.stages.schemes import choose_device, view_for
 from cristae.volume import Kind, Volume
 
 
@@ -115,7 +115,7 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
     """Predict the classes of one network: probabilities, then smoothing along z and masks."""
     device = choose_device(settings.device)
     model, network = load_model(folder, device)
-    view = view_of(project, model.reduction, model.neighbours)
+    view = view_for(project, model)
     inference = replace(
         Inference.of(network, settings.tile_px, settings.overlap_px, settings.views),
         batch=1 if device.type == "cpu" else 4,

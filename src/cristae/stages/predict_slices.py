@@ -13,7 +13,7 @@ from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.project import Project
 from cristae.stages.predict import PredictSettings, Smoothing
-from cristae.stages.schemes import choose_device, view_of
+from cristae.stages.schemes import choose_device, view_for
 
 _LONGEST = 16
 """Slices predicted at a time, at most."""
@@ -39,7 +39,7 @@ def predict_slices(
     """
     device = choose_device(settings.device)
     model, network = load_model(folder, device)
-    image, view = project.image, view_of(project, model.reduction, model.neighbours)
+    image, view = project.image, view_for(project, model)
     inference = Inference.of(network, settings.tile_px, settings.overlap_px, settings.views)
     inference = replace(inference, batch=1 if device.type == "cpu" else 4)
     predictor = SlabPredictor(network, view, image.shape, inference, device)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cristae.errors import DataError, ResourceError, UsageError
+from cristae.learn.checkpoint import Model
 from cristae.learn.cross import Crossing, CrossPseudoStep
+from cristae.learn.histogram import UNCHANGED, Curve
 from cristae.learn.patches import LabelledSlice, PatchSampler, View, load_unlabelled
-from cristae.learn.scale import reduction
 from cristae.learn.supervised import SupervisedStep
 from cristae.nets.contract import Build
 from cristae.nets.pair import Pair
@@ -57,6 +58,7 @@ def step_of(
     slices: Sequence[LabelledSlice],
     names: Sequence[str],
     tile_px: int,
+    view: View,
 ) -> Step:
     """Return the step function of a scheme.
 
@@ -72,6 +74,8 @@ def step_of(
         Of the output maps.
     tile_px
         Side of patches.
+    view
+        How unlabelled slices are seen: as the labelled ones are.
 
     Raises
     ------
@@ -89,7 +93,6 @@ def step_of(
     if mix and settings.batch < 2:
         raise UsageError("cps_cutmix mixes one patch of a batch into another; set train.batch to 2 or more")
     free = unlabelled_slices(project, settings, {one.z for one in slices})
-    view = view_of(project, reduction(project.image.grid, settings.tile_px, settings.context_nm), settings.neighbours)
     others = load_unlabelled(project.image, len(names), view, free)
     unlabelled = PatchSampler(others, replace(patches, rare_share=0.0), settings.seed + _SECOND)
     crossing = Crossing(settings.cps_weight, settings.cross_entropy, settings.updates, mix, settings.seed)
@@ -132,8 +135,13 @@ def choose_device(wish: str) -> torch.device:
     return torch.device("cuda" if available and wish != "cpu" else "cpu")
 
 
-def view_of(project: Project, factor: int, neighbours: int) -> View:
+def view_for(project: Project, model: Model) -> View:
+    """Return how a trained network sees the image of a project."""
+    return view_of(project, model.reduction, model.neighbours, model.curve)
+
+
+def view_of(project: Project, factor: int, neighbours: int, curve: Curve = UNCHANGED) -> View:
     """Return how networks see the image of a project."""
     facts = project.image_facts
     mean, deviation = (np.array(facts[key], np.float64) for key in ("slice_mean", "slice_std"))
-    return View(factor, neighbours, mean, deviation, tuple(facts.get("missing", ())))
+    return View(factor, neighbours, mean, deviation, tuple(facts.get("missing", ())), curve)

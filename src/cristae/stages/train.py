@@ -15,8 +15,8 @@ from cristae.allocation import keep_freed_memory
 from cristae.errors import DataError, UsageError
 from cristae.learn.checkpoint import Model, save_model
 from cristae.learn.fit import State, Watch, fit
-from cristae.learn.patches import LabelledSlice, hold_out, load_slices
-from cristae.learn.scale import reduction
+from cristae.learn.histogram import UNCHANGED
+from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, load_slices
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
 from cristae.nets.contract import Build
@@ -24,6 +24,7 @@ from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
 from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
+from cristae.stages.start import beginning, origin_of, reduction_of, start
 from cristae.stages.train_settings import TrainSettings, schedule, train_settings
 
 
@@ -33,26 +34,30 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     Raises
     ------
     DataError
-        If there is no image, no label, or a class without labelled pixels.
+        If there is no image, no label, or a class without labelled pixels, or weights to start from do not fit.
+    UsageError
+        If there is nothing to start from where that is looked for, or it is another network.
     ResourceError
         If CUDA is asked for and absent, or the project is in use.
     """
     settings, options = settings or train_settings(project, {}), options or Options()
     choose_device(settings.device)
     classes = classes_to_learn(project, settings)
+    begun = beginning(project, settings)
     inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
-    run = project.run("train", settings, inputs)
+    inputs |= begun.inputs
+    run = project.run("train", begun.anonymous, inputs)
     if run.finished and not options.force:
         project.ask_again(run)
         options.notify(f"train: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     keep_freed_memory()
     torch.use_deterministic_algorithms(settings.deterministic)
-    with project.lock(), project.record(run, settings, inputs):
+    with project.lock(), project.record(run, begun.named, inputs):
         if options.force:
             remove_checkpoints(run.path)
-        facts = learn(project, run.path, settings, classes, options)
-        run.update(**facts)
+        facts = learn(project, run.path, begun.settings, classes, options)
+        run.update(**facts, **begun.facts)
     # Only now: until the run is finished, a checkpoint of a network that is ready keeps it from being trained again.
     remove_checkpoints(run.path)
     return run
@@ -74,12 +79,12 @@ def learn(
     groups = _groups(project, settings, classes)
     facts = [_train_group(project, folder / name, settings, group, options) for name, group in groups.items()]
     names = list(groups)
-    _merge_histories(folder, names)
+    merge_histories(folder, names)
     return {
         "learnt": list(classes),
         "classes": [name for one in facts for name in one["labelled_slices"]],
         "groups": names,
-        "weights": _digest([folder / name / "weights.safetensors" for name in names]),
+        "weights": digest([folder / name / "weights.safetensors" for name in names]),
         "device": str(choose_device(settings.device)),
         "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
         "alarms": [alarm for one in facts for alarm in one["alarms"]],
@@ -110,24 +115,28 @@ def _train_group(
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(settings.device)
     grid = project.image.grid
-    factor = reduction(grid, settings.tile_px, settings.context_nm)
+    targets = targets_of(project.annotations, classes, settings.boundary_nm)
+    names = tuple(target.name for target in targets)
+    origin = origin_of(project, settings, names)
+    factor = reduction_of(project, settings, origin, options)
     spans = settings.tile_px * factor * min(grid.voxel_size[1:])
     options.notify(
         f"train: {', '.join(classes)}; voxels of {' × '.join(f'{size:g}' for size in grid.voxel_size)} nm (z, y, x), "
         f"slices reduced by {factor}, tiles of {settings.tile_px} px span {spans:g} nm"
-        + (f" (asked for {settings.context_nm:g} nm)" if abs(spans - settings.context_nm) > 1 else "")
+        + (f" (asked for {settings.context_nm:g} nm)" if not origin and abs(spans - settings.context_nm) > 1 else "")
     )
-    targets = targets_of(project.annotations, classes, settings.boundary_nm)
-    names = tuple(target.name for target in targets)
     n_channels = 2 * settings.neighbours + 1
     wanted = Build(n_channels, len(names), settings.size, settings.base_width, settings.tile_px)
-    slices, labelled = _load(project, settings, targets, factor)
+    view = view_of(project, factor, settings.neighbours, origin.curve if origin else UNCHANGED)
+    slices, labelled = _load(project, settings, targets, view)
+    grey = grey_values(slices, view, project.image.shape[0])
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
     network = build(settings, wanted)
+    start(network, settings, origin, names)
     tile_px, multiple = _tile(network, settings, options)
     if settings.holdout_share:
         slices = learn
-    step = step_of(project, settings, slices, names, tile_px)
+    step = step_of(project, settings, slices, names, tile_px, view)
     watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
     judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
@@ -136,8 +145,8 @@ def _train_group(
     finally:
         step.close()
     network_facts = (settings.network, settings.size, settings.base_width, settings.tile_px)
-    n_networks = len(parts_of(best))
-    save_model(folder, Model(*network_facts, names, factor, settings.neighbours, grid.voxel_size, n_networks), best)
+    seen = (factor, settings.neighbours, grid.voxel_size)
+    save_model(folder, Model(*network_facts, names, *seen, len(parts_of(best)), grey, view.curve), best)
     _write_history(folder, state)
     return {
         "labelled_slices": labelled,
@@ -160,7 +169,7 @@ def _tile(network: nn.Module, settings: TrainSettings, options: Options) -> tupl
 
 
 def _load(
-    project: Project, settings: TrainSettings, targets: Sequence[Target], factor: int
+    project: Project, settings: TrainSettings, targets: Sequence[Target], view: View
 ) -> tuple[list[LabelledSlice], dict[str, list[int]]]:
     """Read the slices to learn from; also return which slices teach which output map."""
     annotations, image = project.annotations, project.image
@@ -174,7 +183,7 @@ def _load(
         )
     chosen = sorted((set(settings.slices) or available) - set(settings.exclude_slices))
     labelled = {one.name: [z for z in annotations.labelled_slices(one.layer) if z in chosen] for one in targets}
-    slices = load_slices(image, annotations, targets, view_of(project, factor, settings.neighbours), chosen)
+    slices = load_slices(image, annotations, targets, view, chosen)
     return slices, labelled
 
 
@@ -189,7 +198,7 @@ def _write_history(folder: Path, state: State) -> None:
     pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
 
 
-def _digest(paths: Sequence[Path]) -> str:
+def digest(paths: Sequence[Path]) -> str:
     """Return a hash of files: the same weights, the same text."""
     total = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -197,7 +206,7 @@ def _digest(paths: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _merge_histories(folder: Path, groups: Sequence[str]) -> None:
+def merge_histories(folder: Path, groups: Sequence[str]) -> None:
     """Write one history of the whole run: losses are averaged over networks, times added."""
     tables = [pd.read_csv(folder / group / "history.csv").set_index("step") for group in groups]
     merged = pd.concat(tables, axis=1)

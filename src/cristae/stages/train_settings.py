@@ -34,6 +34,12 @@ class TrainSettings(BaseModel):
     network: str = Field("resunet", description="name of the network")
     size: Size = Field("small", description="full is the published size; small learns on two cores of a CPU")
     base_width: int = Field(0, ge=0, le=256, description="channels at the widest resolution; 0 means those of the size")
+    start: str = Field(
+        "", description="folder of another project, or of a train run, whose weights are taken up; empty: none"
+    )
+    encoder: str = Field(
+        "", description="safetensors file of a pretrained encoder, for networks that take one; empty: none"
+    )
     scheme: Scheme = Field(
         "supervised",
         description="learning from labelled slices alone, or also from others by cross pseudo supervision (cps), with "
