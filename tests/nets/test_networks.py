@@ -56,7 +56,9 @@ def test_normalisation_worked_into_the_weights_changes_nothing(name: str) -> Non
     assert (plain - fast).abs().max() < 1e-3 * (1 + plain.abs().max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name.startswith("ceecnet") else name for name in NAMES]
+)
 def test_every_small_network_learns_a_slice_by_heart(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network(name, Build(1, 1, tile_px=64))
