@@ -167,6 +167,7 @@ def give_masks(project):
     run = project.run("predict", Nothing(), {})
     with project.record(run, Nothing(), {}):
         path = run.path / "nucleus.ome.zarr"
+        create_volume(path, GRID, np.uint8, "probability")
         create_volume(path / "labels" / "nucleus", GRID, np.uint8, "labels")
         run.update(train_run=train.path.name, classes=["nucleus", "cell_interior", "cell_boundary"])
     project.truth.write_slices("nucleus", [(z, np.zeros(GRID.shape[1:], np.uint8)) for z in range(3)])
