@@ -6,6 +6,7 @@ ROWS = (
     "hela_mitochondria",
     "flyem_boundary",
     "predict_throughput",
+    "openvino",
     "seams",
     "predict_memory",
     "help_latency",

@@ -72,7 +72,7 @@ def test_blocks_and_threads_give_the_bits_of_the_whole(bits: int) -> None:
     grid = Grid((4, 150, 170), (8.0, 8.0, 8.0))
     engine = OpenVinoEngine(network, 1)
     if bits == 8:
-        engine = OpenVinoEngine(network, 1, ranges=engine.calibrate([torch.randn(1, 1, 64, 64)]))
+        engine = engine.eight_bit(engine.calibrate([torch.randn(1, 1, 64, 64)]))
     view = View(1, 0, np.full(4, 100.0), np.full(4, 40.0))
     predictor = SlabPredictor(engine, view, grid.shape, Inference(64, 8, 4, 16), CPU)
     whole = predictor(Block(grid.box, grid.box), image)
@@ -108,7 +108,7 @@ def test_eight_bits_are_near_and_not_the_same() -> None:
     exact = OpenVinoEngine(network, 1)
     ranges = exact.calibrate(list(images))
     assert len(ranges) > 20 and all(low <= high for low, high in ranges)
-    difference = (OpenVinoEngine(network, 1, ranges=ranges)(images[0]) - exact(images[0])).abs()
+    difference = (exact.eight_bit(ranges)(images[0]) - exact(images[0])).abs()
     assert 1e-5 < float(difference.mean()) < 0.05
 
 

@@ -95,7 +95,7 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """A network run by OpenVINO on the CPU, in float32 or with 8-bit convolutions. Threads may share it.
+    """A network run by OpenVINO on the CPU, in float32 unless `eight_bit` is asked for. Threads may share it.
 
     Parameters
     ----------
@@ -105,8 +105,6 @@ class OpenVinoEngine:
         Of its input.
     disagreement
         See `Probabilities`.
-    ranges
-        From `calibrate`: convolutions are done with 8 bits. None: all in float32.
 
     Raises
     ------
@@ -114,18 +112,11 @@ class OpenVinoEngine:
         If OpenVINO is not installed, cannot take the network, or makes something else of it than PyTorch.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        n_channels: int,
-        disagreement: bool = False,
-        ranges: Sequence[Range] | None = None,
-    ) -> None:
+    def __init__(self, network: nn.Module, n_channels: int, disagreement: bool = False) -> None:
         self._core = load_openvino().Core()
         self._run = Probabilities(_with_plain_norms(folded(network)), disagreement).eval()
-        self.ranges = None if ranges is None else list(ranges)
-        self._compiled: dict[tuple[int, ...], Any] = {}
-        self._lock, self._own = threading.Lock(), threading.local()
+        self._ranges: list[Range] | None = None
+        self._begin()
         self._graph: Any = None
         self.difference = self._take_over(n_channels)
         """Largest difference of a float32 probability from PyTorch's."""
@@ -136,8 +127,8 @@ class OpenVinoEngine:
         with self._lock:
             if shape not in self._compiled:
                 graph = self._graph_for(shape)
-                if self.ranges is not None:
-                    make_eight_bit(graph, self.ranges)
+                if self._ranges is not None:
+                    make_eight_bit(graph, self._ranges)
                 self._compiled[shape] = self._compile(graph)
         # A compiled network is for all threads, a request for one.
         requests: dict[tuple[int, ...], Any] = self._own.__dict__.setdefault("requests", {})
@@ -156,13 +147,24 @@ class OpenVinoEngine:
         Returns
         -------
         list of Range
-            For `OpenVinoEngine` of the same network.
+            For `eight_bit`.
         """
         graph = self._graph_for(tuple(images[0].shape))
         watched = self._compile(watch_ranges(graph))
         seen = [[float(value) for value in watched([_array(image)]).values()] for image in images]
         means = np.mean(seen, axis=0)
         return [(float(low), float(high)) for low, high in zip(means[::2], means[1::2], strict=True)]
+
+    def eight_bit(self, ranges: Sequence[Range]) -> OpenVinoEngine:
+        """Return an engine for the same network whose convolutions are done with 8 bits; `ranges` from `calibrate`."""
+        engine = copy.copy(self)
+        engine._ranges = list(ranges)
+        engine._begin()
+        return engine
+
+    def _begin(self) -> None:
+        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._lock, self._own = threading.Lock(), threading.local()
 
     def _take_over(self, n_channels: int) -> float:
         """Follow the network, and return the largest difference of its probabilities from PyTorch's."""

@@ -67,7 +67,7 @@ class Trial:
     Parameters
     ----------
     ranges
-        For `cristae.learn.engines.OpenVinoEngine`.
+        For `cristae.learn.engines.OpenVinoEngine.eight_bit`.
     float32, int8
         Dice of each class on labelled slices.
     held_out
@@ -142,8 +142,7 @@ def make_engine(
         notify(f"predict: in float32, for {reason}")
         return engine, facts | {"not_int8": reason}
     notify(f"predict: in 8 bits; Dice on labelled slices {words}")
-    eight_bit = OpenVinoEngine(group.network, channels, disagreement, trial.ranges)
-    return eight_bit, facts | {"engine": describe_engine("openvino-int8")}
+    return engine.eight_bit(trial.ranges), facts | {"engine": describe_engine("openvino-int8")}
 
 
 def _trial(group: Group, engine: OpenVinoEngine, threshold: float, stored: Path) -> Trial:
@@ -155,8 +154,7 @@ def _trial(group: Group, engine: OpenVinoEngine, threshold: float, stored: Path)
     tiles = _Tiles(engine)
     float32 = _dices(group, tiles, judged, threshold)
     ranges = engine.calibrate(tiles.kept)
-    eight_bit = OpenVinoEngine(group.network, group.view.n_channels, group.inference.disagreement, ranges)
-    int8 = _dices(group, eight_bit, judged, threshold)
+    int8 = _dices(group, engine.eight_bit(ranges), judged, threshold)
     trial = Trial(ranges, float32, int8, judged.held_out)
     write_atomically(stored, json.dumps(vars(trial), indent=1) + "\n")
     return trial
