@@ -35,8 +35,10 @@ run = cristae.predict(sys.argv[1], engine=sys.argv[2], views=1, smooth_z=0.0, de
 # Not that of getrusage, which knows the memory of the process that started this one.
 peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 facts = run.manifest["engines"]["all"]
-print(json.dumps({"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu,
-    "peak_memory_mb": round(peak / 1024, 1), "run": run.path.name, "threads": torch.get_num_threads(), "engine": facts}))
+seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds,
+    "peak_memory_mb": round(peak / 1024, 1), "run": run.path.name,
+    "threads": torch.get_num_threads(), "engine": facts}))
 """
 
 
