@@ -11,8 +11,8 @@ from torch import nn
 from cristae.blockwise import Execution, map_blocks
 from cristae.errors import ResourceError
 from cristae.geometry import Block, Grid
-from cristae.learn import engines
-from cristae.learn.eight_bit import with_zero
+from cristae.learn import eight_bit, engines
+from cristae.learn.eight_bit import scale_of
 from cristae.learn.engines import OpenVinoEngine, TorchEngine, describe_engine, resolve_engine
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.patches import View
@@ -107,7 +107,7 @@ def test_eight_bits_are_near_and_not_the_same() -> None:
     network, images = _network("unetplusplus_plain"), torch.randn(3, 1, 1, 64, 64)
     exact = OpenVinoEngine(network, 1)
     ranges = exact.calibrate(list(images))
-    assert len(ranges) > 20 and all(low <= high for low, high in ranges)
+    assert len(ranges) > 20 and all((np.array(low) <= high).all() for low, high in ranges)
     difference = (exact.eight_bit(ranges)(images[0]) - exact(images[0])).abs()
     assert 1e-5 < float(difference.mean()) < 0.05
 
@@ -116,16 +116,40 @@ def test_ranges_are_means_of_what_tiles_hold() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1))
     images = [torch.full((1, 1, 64, 64), -2.0), torch.full((1, 1, 64, 64), 4.0)]
-    images[1][0, 0, 0, 0] = 0
-    assert OpenVinoEngine(network, 1).calibrate(images) == [(-1.0, 1.0)]
+    images[1][0, 0, 0, 0] = 0  # the means of -2 and 0, and of -2 and 4, are -1 and 1
+    assert OpenVinoEngine(network, 1).calibrate(images) == [[[-1.0], [1.0]]]
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 2.0), (-2.0, -0.5), (0.5, 4.0), (-1e-6, 5.0), (0, 0)])
-def test_without_openvino_zero_is_a_step_of_every_range(low: float, high: float) -> None:
-    bottom, top = with_zero(low, high)
-    assert bottom <= min(low, 0) and top >= max(high, 0) and top > bottom
-    position = -bottom * 255 / (top - bottom)
-    assert position == pytest.approx(round(position), abs=1e-6)
+class _Uneven(nn.Module):
+    """A map of hundreds joined to one of tenths, by convolutions that give both the same say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spread, self.mix = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, padding=1)
+        with torch.no_grad():
+            self.spread.weight *= torch.tensor([1000.0, 1.0])[:, None, None, None]
+            self.mix.weight *= torch.tensor([0.001, 1.0])[None, :, None, None]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.mix(torch.relu(self.spread(image)))
+        return logits
+
+
+def test_small_maps_survive_beside_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    engine, image = OpenVinoEngine(_Uneven().eval(), 1), torch.randn(1, 1, 64, 64)
+    expected, ranges = engine(image), engine.calibrate([image])
+    ours = float((engine.eight_bit(ranges)(image) - expected).abs().mean() / expected.std())
+    monkeypatch.setattr(eight_bit, "scale_of", lambda seen: np.full(len(seen[0]), np.abs(seen).max(), np.float32))
+    one_step_for_all = float((engine.eight_bit(ranges)(image) - expected).abs().mean() / expected.std())
+    assert ours < 0.1 and one_step_for_all > 3 * ours, (ours, one_step_for_all)
+
+
+def test_without_openvino_scales_are_those_of_each_map_and_never_0() -> None:
+    found = scale_of([[-3.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [3, 0.5, 0.03])
+    np.testing.assert_array_equal(scale_of([[0.0, 0.0], [0.0, 0.0]]), [1, 1])
 
 
 class _OtherWhenWide(nn.Module):

@@ -137,7 +137,7 @@ class OpenVinoEngine:
         return torch.from_numpy(requests[shape].infer([_array(image)], share_inputs=True)[0])
 
     def calibrate(self, images: Sequence[Tensor]) -> list[Range]:
-        """Return the range of values before each convolution: the mean over `images` of smallest and largest.
+        """Return the range of maps before each convolution: the mean over `images` of smallest and largest value.
 
         Parameters
         ----------
@@ -151,9 +151,9 @@ class OpenVinoEngine:
         """
         graph = self._graph_for(tuple(images[0].shape))
         watched = self._compile(watch_ranges(graph))
-        seen = [[float(value) for value in watched([_array(image)]).values()] for image in images]
-        means = np.mean(seen, axis=0)
-        return [(float(low), float(high)) for low, high in zip(means[::2], means[1::2], strict=True)]
+        seen = [[value.ravel() for value in watched([_array(image)]).values()] for image in images]
+        means = [np.mean(values, axis=0).tolist() for values in zip(*seen, strict=True)]
+        return [[low, high] for low, high in zip(means[::2], means[1::2], strict=True)]
 
     def eight_bit(self, ranges: Sequence[Range]) -> OpenVinoEngine:
         """Return an engine for the same network whose convolutions are done with 8 bits; `ranges` from `calibrate`."""

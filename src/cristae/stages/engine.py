@@ -149,7 +149,7 @@ def _trial(group: Group, engine: OpenVinoEngine, threshold: float, stored: Path)
     """Return the trial of 8 bits, from disk where it is done."""
     if stored.is_file():
         content = json.loads(stored.read_text())
-        return Trial(**content | {"ranges": [(low, high) for low, high in content["ranges"]]})
+        return Trial(**content)
     judged = _judged(group)
     tiles = _Tiles(engine)
     float32 = _dices(group, tiles, judged, threshold)
