@@ -7,6 +7,7 @@ ROWS = (
     "flyem_boundary",
     "transfer",
     "predict_throughput",
+    "openvino",
     "seams",
     "predict_memory",
     "help_latency",

@@ -24,7 +24,7 @@ from benchmarks.sets import VNC, data_folder, stack_project
 from cristae.allocation import keep_freed_memory
 from cristae.io.ome_zarr import open_volume
 from cristae.learn.checkpoint import load_model
-from cristae.learn.infer import folded
+from cristae.learn.engines import folded
 
 
 def run(quick: bool) -> Result:

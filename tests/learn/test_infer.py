@@ -7,7 +7,8 @@ from torch import nn
 
 from cristae.blockwise import Execution, map_blocks
 from cristae.geometry import Block, Box, Grid, blocks
-from cristae.learn.infer import Inference, SlabPredictor, Tiling, folded
+from cristae.learn.engines import folded
+from cristae.learn.infer import Inference, SlabPredictor, Tiling
 from cristae.learn.patches import View
 from cristae.nets.resunet import ResUNet
 from cristae.volume import Volume

@@ -26,7 +26,7 @@ from cristae.volume import Volume
 CLASSES = ("disc", "dot")
 DEEP = {"shape": (20, 48, 48), "labelled": (0, 9, 19)}
 """Two blocks along z, and so several lines in each journal."""
-FAST = {"device": "cpu", "views": 1}
+FAST = {"device": "cpu", "views": 1, "engine": "torch"}
 
 
 def layers(run):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import cristae
 from cristae.errors import DataError, ResourceError, UsageError
@@ -17,7 +18,8 @@ from cristae.learn.fit import Score
 from cristae.learn.patches import load_slices
 from cristae.stages import train as stage
 from cristae.stages.options import Options
-from cristae.stages.train_settings import PRESETS, RARE_SAMPLERS, train_settings
+from cristae.stages.train import wants_compiling
+from cristae.stages.train_settings import PRESETS, RARE_SAMPLERS, TrainSettings, train_settings
 from cristae.volume import Volume
 
 
@@ -306,3 +308,19 @@ def test_retrained_weights_make_a_new_prediction(small_project, tiny):
     trained = small_project.latest("train")
     trained.update(weights="others")  # as a GPU might give when the same training is forced
     assert cristae.predict(small_project).id != first.id
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "size", "updates", "expected"),
+    [
+        ("auto", "cpu", "full", 5000, False),
+        ("auto", "cuda", "full", 5000, True),
+        ("auto", "cuda", "full", 500, False),
+        ("auto", "cuda", "small", 5000, False),
+        ("on", "cpu", "small", 1, True),
+        ("off", "cuda", "full", 5000, False),
+    ],
+)
+def test_networks_are_compiled_where_it_is_earned_back(wish, device, size, updates, expected):
+    settings = TrainSettings(compile=wish, size=size, updates=updates)
+    assert wants_compiling(settings, torch.device(device)) == expected

@@ -10,21 +10,18 @@ computes all tiles that reach into it, so that blocks agree with the whole::
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cristae.geometry import Block, Voxels
+from cristae.learn.engines import Engine, TorchEngine
 from cristae.learn.patches import View
 from cristae.learn.scale import enlarge_slices
-from cristae.nets.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class SlabPredictor:
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode, to be run by PyTorch; or what runs one (`cristae.learn.engines`).
     view
         How slices are prepared.
     shape
@@ -118,11 +115,11 @@ class SlabPredictor:
     """
 
     def __init__(
-        self, network: nn.Module, view: View, shape: Voxels, inference: Inference, device: torch.device
+        self, network: nn.Module | Engine, view: View, shape: Voxels, inference: Inference, device: torch.device
     ) -> None:
-        # Channels last is faster on CPUs, but only if weights and images both are.
-        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self.network = folded(network).to(memory_format=self._layout)  # type: ignore[call-overload]
+        self.engine: Engine = network
+        if isinstance(network, nn.Module):
+            self.engine = TorchEngine(network, device, inference.disagreement)
         self.view, self.shape, self.inference, self.device = view, shape, inference, device
         extents = [-(-n // view.reduction) for n in shape[1:]]
         self.extent = (extents[0], extents[1])
@@ -214,32 +211,9 @@ class SlabPredictor:
             part = np.pad(part, padding, mode="symmetric")
         image = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
         views = [_view(image, index) for index in range(self.inference.views)]
-        found = [_view_back(self._probability(view), index) for index, view in enumerate(views)]
+        found = [_view_back(self.engine(view), index) for index, view in enumerate(views)]
         mean = found[0] if len(found) == 1 else torch.stack(found).mean(0)
         return mean[..., :height, :width].cpu().numpy()
-
-    def _probability(self, image: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            image = image.contiguous(memory_format=self._layout)
-            if isinstance(self.network, Pair) and self.inference.disagreement:
-                each = self.network.probabilities(image)
-                return torch.cat((each.mean(0), each.amax(0) - each.amin(0)), dim=1)
-            logits: Tensor = self.network(image)
-        return torch.sigmoid(logits.float())
-
-
-def folded(network: nn.Module) -> nn.Module:
-    """Return a copy with every batch normalisation that follows a convolution worked into its weights.
-
-    In evaluation mode both are linear maps; one pass over the features less each time. A network in training mode is
-    refused (AssertionError), for its normalisation depends on the batch.
-    """
-    network = copy.deepcopy(network)
-    for chain in (module for module in network.modules() if isinstance(module, nn.Sequential)):
-        for i, (first, second) in enumerate(pairwise(chain)):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                chain[i], chain[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return network
 
 
 def _view(image: Tensor, index: int) -> Tensor:

@@ -19,11 +19,13 @@ from cristae.errors import DataError, ResourceError
 from cristae.geometry import Block, Grid, Voxels
 from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.checkpoint import load_model
+from cristae.learn.engines import EngineName, describe_engine, resolve_engine
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.turned import ORDERS, turn, turn_back
 from cristae.nets.pair import Pair
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.engine import Group, make_engine
 from cristae.stages.layers import disagreement_of
 from cristae.stages.options import Options
 from cristae.stages.schemes import choose_device, view_for
@@ -44,6 +46,11 @@ class PredictSettings(BaseModel):
     tile_px: int = Field(1152, ge=64, description="largest side of a tile in px")
     overlap_px: int = Field(64, ge=0, description="smallest overlap of neighbouring tiles in px")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
+    engine: EngineName = Field(
+        "auto",
+        description="what runs the network: torch, openvino (faster on CPUs, an extra), openvino-int8 (8 bits, where "
+        "the Dice on labelled slices holds); auto is openvino where it is installed and there is no CUDA, else torch",
+    )
     max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
 
 
@@ -65,21 +72,23 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
     DataError
         If nothing has been trained.
     ResourceError
-        If CUDA is asked for and absent, the disk is full, or the project is in use.
+        If CUDA or OpenVINO is asked for and absent, the disk is full, or the project is in use.
     """
     settings, options = settings or predict_settings(project, {}), options or Options()
     trained = project.latest("train")
     if trained is None:
         raise DataError(f"{project.path} has no trained network yet; train one with: cristae train {project.path}")
     image = project.image
+    engine = resolve_engine(settings.engine, choose_device(settings.device))
     inputs = {"image": str(project.image_facts["digest"]), "train": trained.id, "weights": trained.manifest["weights"]}
+    if engine != "torch":  # another engine may round otherwise: what it predicts is another run
+        inputs["engine"] = describe_engine(engine)
     # Memory decides in which blocks the work is done, not what comes out, so it is no part of what a run is.
     run = project.run("predict", settings.model_copy(update={"max_ram_gb": None}), inputs)
     if run.finished and not options.force:
         _show_again(project, run)
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
-    choose_device(settings.device)
     keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
@@ -87,17 +96,20 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         classes = list(trained.manifest["classes"])
         options.notify(
             f"predict: {', '.join(classes)} in {' × '.join(map(str, image.shape))} voxels of "
-            f"{' × '.join(f'{size:g}' for size in image.grid.voxel_size)} nm (z, y, x)"
+            f"{' × '.join(f'{size:g}' for size in image.grid.voxel_size)} nm (z, y, x), by {engine}"
         )
-        for group in trained.manifest["groups"]:
-            _predict_group(project, run, project.inside(Path("runs") / trained.path.name / group), settings, options)
+        engines = {
+            group: _predict_group(project, run, (trained, group), (settings, engine), options)
+            for group in trained.manifest["groups"]
+        }
         unsure = [name for name in map(disagreement_of, classes) if (run.path / f"{name}.ome.zarr").is_dir()]
         for name in classes:
             _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
         for name in unsure:
             build_pyramid(run.path / f"{name}.ome.zarr")
             _drop_raw(run.path, name)
-        run.update(train_run=trained.path.name, classes=classes, threshold=settings.threshold, disagreement=unsure)
+        facts = {"train_run": trained.path.name, "classes": classes, "threshold": settings.threshold}
+        run.update(**facts, disagreement=unsure, engines=engines)
     return run
 
 
@@ -111,23 +123,33 @@ def _show_again(project: Project, run: Run) -> None:
         project.ask_again(run)
 
 
-def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSettings, options: Options) -> None:
-    """Predict the classes of one network: probabilities, then smoothing along z and masks."""
+def _predict_group(
+    project: Project, run: Run, network_of: tuple[Run, str], how: tuple[PredictSettings, EngineName], options: Options
+) -> dict[str, Any]:
+    """Predict the classes of one network: probabilities, then smoothing along z and masks.
+
+    Return what the manifest says of the engine.
+    """
+    (trained, name), (settings, wanted) = network_of, how
     device = choose_device(settings.device)
-    model, network = load_model(folder, device)
+    model, network = load_model(project.inside(Path("runs") / trained.path.name / name), device)
     view = view_for(project, model)
     inference = replace(
         Inference.of(network, settings.tile_px, settings.overlap_px, settings.views),
         batch=1 if device.type == "cpu" else 4,
         disagreement=isinstance(network, Pair),
     )
-    image, name = project.image, folder.name
+    image = project.image
+    group = Group(project, trained, model, network, view, inference, device)
+    stored = run.path / f"{name}.int8.json"
+    optional = settings.engine == "auto"
+    engine, facts = make_engine(wanted, optional, group, settings.threshold, stored, options.notify)
     axes = ("z",) if settings.axes == "z" else tuple(ORDERS)
     unsure = tuple(map(disagreement_of, model.classes)) if inference.disagreement else ()
     raw: dict[str, list[Volume]] = {one: [] for one in (*model.classes, *unsure)}
     for axis in axes:
         turned, seen = turn(image, view, axis)
-        predictor = SlabPredictor(network, seen, turned.shape, inference, device)
+        predictor = SlabPredictor(engine, seen, turned.shape, inference, device)
         block = block_shape(turned, predictor, len(raw), settings.max_ram_gb)
         layers = [_layer(run.path / f".{one}.raw-{axis}.ome.zarr", turned.grid, "probability") for one in raw]
         task = f"predict {name}" if len(axes) == 1 else f"predict {name} along {axis}"
@@ -157,6 +179,7 @@ def _predict_group(project: Project, run: Run, folder: Path, settings: PredictSe
                 options.executor, options.progress(f"smooth {one}"), Journal(run.path / f"{one}.blocks.smooth")
             ),
         )
+    return facts
 
 
 class Smoothing:
@@ -272,5 +295,5 @@ def _clear(run: Run) -> None:
     leftovers: Sequence[Path] = [*run.path.glob("*.ome.zarr"), *run.path.glob(".*.ome.zarr")]
     for path in leftovers:
         shutil.rmtree(path)
-    for path in run.path.glob("*.blocks.*"):
+    for path in [*run.path.glob("*.blocks.*"), *run.path.glob("*.int8.json")]:
         path.unlink()

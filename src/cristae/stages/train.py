@@ -16,6 +16,7 @@ from cristae.errors import DataError, UsageError
 from cristae.learn.checkpoint import Model, save_model
 from cristae.learn.fit import State, Watch, fit
 from cristae.learn.histogram import UNCHANGED
+from cristae.learn.objective import compile_parts, placed
 from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, load_slices
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
@@ -26,6 +27,9 @@ from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
 from cristae.stages.start import beginning, origin_of, reduction_of, start
 from cristae.stages.train_settings import TrainSettings, schedule, train_settings
+
+LONG = 1000
+"""Updates from which on compiling a network of published size is earned back."""
 
 
 def train(project: Project, settings: TrainSettings | None = None, options: Options | None = None) -> Run:
@@ -133,6 +137,9 @@ def _train_group(
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
     network = build(settings, wanted)
     start(network, settings, origin, names)
+    network = placed(network, device)
+    if wants_compiling(settings, device):
+        compile_parts(network)
     tile_px, multiple = _tile(network, settings, options)
     if settings.holdout_share:
         slices = learn
@@ -141,7 +148,7 @@ def _train_group(
     judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
     try:
-        best, state = fit(network.to(device), step, judge, schedule(settings), checkpoint, watch)
+        best, state = fit(network, step, judge, schedule(settings), checkpoint, watch)
     finally:
         step.close()
     network_facts = (settings.network, settings.size, settings.base_width, settings.tile_px)
@@ -155,6 +162,13 @@ def _train_group(
         "best_step": state.best_step,
         "seconds": state.seconds,
     }
+
+
+def wants_compiling(settings: TrainSettings, device: torch.device) -> bool:
+    """Say whether the network is to be compiled: left to us, where the minute that it takes is earned back."""
+    if settings.compile == "auto":
+        return device.type == "cuda" and settings.size == "full" and settings.updates >= LONG
+    return settings.compile == "on"
 
 
 def _tile(network: nn.Module, settings: TrainSettings, options: Options) -> tuple[int, int]:

@@ -78,6 +78,11 @@ class TrainSettings(BaseModel):
     check_every: int = Field(50, ge=1, description="updates between two judgements")
     seed: int = Field(0, ge=0, description="seed of weights and patches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether PyTorch compiles the network, which takes a minute; auto does so on CUDA, for long "
+        "trainings of networks of published size",
+    )
     deterministic: bool = Field(False, description="refuse operations that differ from run to run (slower on CUDA)")
 
 
