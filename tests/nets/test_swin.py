@@ -10,6 +10,7 @@ from cristae.nets.swin import (
     SwinSizes,
     WindowAttention,
     assemble,
+    initialise_quick,
     partition,
 )
 
@@ -62,6 +63,20 @@ def test_attention_is_that_of_pytorch_with_a_bias() -> None:
     expected = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias.expand(2, 4, -1, -1, -1))
     expected = attention.proj(expected.transpose(2, 3).flatten(3))
     assert torch.allclose(attention(windows), expected, atol=1e-6)
+
+
+def test_a_quick_start_lets_each_head_look_at_another_place() -> None:
+    attention = WindowAttention(8, 4, 7)
+    attention.apply(initialise_quick)
+    bias = attention.relative_position_bias_table[attention.relative_position_index]
+    middle = bias[24].detach().view(7, 7, 4)  # what the token in the middle of the window looks at
+    first = [divmod(int(middle[..., head].argmax()), 7) for head in range(4)]
+    assert first[0] == (3, 3)
+    assert len(set(first)) == 4
+    assert all(abs(y - 3) <= 2 and abs(x - 3) <= 2 for y, x in first)
+    assert torch.allclose(bias[0, 8], bias[24, 32])  # wherever the token is
+    assert first[1] == (4, 2)  # 1 away, at 137.5°: (0.68, -0.74)
+    assert middle[0, 0, 0] == pytest.approx(-9)
 
 
 def _seen(block: nn.Module, shape: tuple[int, int], place: tuple[int, int]) -> tuple[int, int, int, int]:
