@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from cristae.learn.objective import compile_parts, loss_of, outputs_of, placed
+from cristae.learn.objective import compile_parts, loss_of, outputs_of
 from cristae.nets.pair import Pair
 from cristae.nets.resunet import ResUNet
-
-CPU = torch.device("cpu")
 
 
 def _network() -> nn.Module:
@@ -27,18 +25,6 @@ def _gradients(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
 
 
-def test_channels_are_last_on_the_cpu_and_gradients_stay_what_they_are() -> None:
-    plain, other = _network(), placed(_network(), CPU)
-    weights = other.state_dict()["stem.weight"]
-    assert weights.is_contiguous(memory_format=torch.channels_last) and not weights.is_contiguous()
-    assert all(torch.equal(value, weights) for name, value in plain.state_dict().items() if name == "stem.weight")
-    expected, found, again = _gradients(plain), _gradients(other), _gradients(placed(_network(), CPU))
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
-        assert torch.equal(found[name], again[name])
-
-
 @pytest.mark.parametrize("n_networks", [1, 2])
 def test_each_network_is_compiled_and_its_copies_are_not(n_networks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[nn.Module, str]] = []
@@ -52,11 +38,11 @@ def test_each_network_is_compiled_and_its_copies_are_not(n_networks: int, monkey
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_network_learns_the_same_and_keeps_its_names() -> None:
-    network = placed(_network(), CPU)
+    network = _network()
     names = list(network.state_dict())
     compile_parts(network, backend="eager")
     found = _gradients(network)
     assert list(network.state_dict()) == names
     assert copy.deepcopy(network)._compiled_call_impl is None
-    for name, value in _gradients(placed(_network(), CPU)).items():
+    for name, value in _gradients(_network()).items():
         torch.testing.assert_close(found[name], value)

@@ -323,15 +323,9 @@ def _restore(tensors: Mapping[str, Tensor], training: _Training) -> None:
         start = f"{part}."
         one.load_state_dict({key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)})
     entries: dict[int, dict[str, Tensor]] = {}
-    parameters = [one for group in training.optimiser.param_groups for one in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
-            entries.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
+            entries.setdefault(int(index), {})[name] = value
     groups = training.optimiser.state_dict()["param_groups"]
     training.optimiser.load_state_dict({"state": entries, "param_groups": groups})
-
-
-def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """Return momentum in the layout of its weights, as in a training that was not interrupted: files keep none."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

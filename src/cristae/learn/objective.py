@@ -13,25 +13,14 @@ from cristae.nets.losses import segmentation_loss
 from cristae.nets.pair import parts_of
 
 
-def placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network on a device, its weights laid out in the way that is fastest there to learn."""
-    return network.to(device).to(memory_format=layout_on(device))  # type: ignore[call-overload]
-
-
 def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
     """Compile each network that learns by itself, in place; copies of it are not compiled, names of weights stay."""
     for part in parts_of(network):
         part.compile(backend=backend)
 
 
-def layout_on(device: torch.device) -> torch.memory_format:
-    """Return the layout of images and weights: channels last on CPUs, where convolutions learn faster so."""
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
-
-
 def outputs_of(network: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
     """Return what the loss looks at: ``logits``, and what else a network with a loss of its own has, float32."""
-    image = image.contiguous(memory_format=layout_on(image.device))
     with torch.autocast(image.device.type, torch.bfloat16, enabled=image.device.type == "cuda"):
         found = network.outputs(image) if isinstance(network, OwnLoss) else {"logits": network(image)}
     return {name: value.float() for name, value in cast(Mapping[str, Tensor], found).items()}

@@ -16,7 +16,7 @@ from cristae.errors import DataError, UsageError
 from cristae.learn.checkpoint import Model, save_model
 from cristae.learn.fit import State, Watch, fit
 from cristae.learn.histogram import UNCHANGED
-from cristae.learn.objective import compile_parts, placed
+from cristae.learn.objective import compile_parts
 from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, load_slices
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
@@ -137,7 +137,8 @@ def _train_group(
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
     network = build(settings, wanted)
     start(network, settings, origin, names)
-    network = placed(network, device)
+    # Channels last would learn a fifth faster on a CPU, but PyTorch 2.13 crashes there with few channels.
+    network = network.to(device)
     if wants_compiling(settings, device):
         compile_parts(network)
     tile_px, multiple = _tile(network, settings, options)
