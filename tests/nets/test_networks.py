@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cristae.errors import UsageError
 from cristae.learn.augment import Augmentation
+from cristae.learn.engines import folded
 from cristae.learn.fit import Schedule, Watch, fit
-from cristae.learn.infer import folded
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.nets import registry
