@@ -46,6 +46,9 @@ class TrainSettings(BaseModel):
         "boxes of one image mixed into another (cps_cutmix)",
     )
     cps_weight: float = Field(1.0, ge=0, le=100, description="weight of what two networks teach each other")
+    cps_alone: float = Field(
+        0.4, ge=0, lt=1, description="part of the training before that, in which each learns from labels alone"
+    )
     unlabelled: int = Field(24, ge=1, le=1000, description="unlabelled slices that cps learns from, evenly spread")
     neighbours: int = Field(1, ge=0, le=8, description="slices on either side shown as further channels")
     tile_px: int = Field(192, ge=16, le=4096, description="side of a training patch in px")
@@ -117,6 +120,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "network": "unetplusplus_pagano",
         "size": "full",
         "scheme": "cps_cutmix",
+        "cps_alone": 0.0,
         "neighbours": 0,
         "tile_px": 512,
         "context_nm": 8192.0,
