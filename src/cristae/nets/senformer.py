@@ -142,7 +142,7 @@ class Learner(nn.Module):
         self.repeats = sizes.blocks // n_own
         self.norm = nn.LayerNorm(sizes.width)
         # The published ones start at 0, where a class and its background are the same and all images get one answer.
-        # That far from it the first update need not break the tie; learning is the same otherwise.
+        # That far from it the first update need not break the tie.
         nn.init.normal_(self.embeddings, std=1e-4)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -256,8 +256,8 @@ class SenFormer(nn.Module):
         """Return the cross-entropy of the merged prediction, the mean of those of the learners, and the Dice loss.
 
         Each cross-entropy is the mean over all pixels that were looked at, of a class against its background. The
-        soft Dice loss of the merged prediction is ours: without it, classes of a few per cent are not predicted for
-        hundreds of updates. Parameters as in `cristae.nets.contract.OwnLoss.loss`.
+        soft Dice loss of the merged prediction is ours: in the cross-entropies, classes of a few per cent have little
+        say. Parameters as in `cristae.nets.contract.OwnLoss.loss`.
         """
         learners = outputs["learners"]
         alone = _enlarged(learners.flatten(1, 2), target.shape[2:]).view(*learners.shape[:3], *target.shape[2:])
