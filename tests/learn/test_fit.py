@@ -76,6 +76,21 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, at: int, avera
     ]
 
 
+def test_a_network_that_drops_features_by_chance_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    def parts() -> tuple[nn.Module, SupervisedStep, HeldOutJudge]:
+        network, step, judge = _parts()
+        network.stem = nn.Sequential(network.stem, nn.Dropout(0.5))  # type: ignore[arg-type]
+        return network, step, judge
+
+    schedule = Schedule(20, 5e-3, check_every=10)
+    whole, _ = fit(*parts(), schedule, tmp_path / "whole", _watch())
+    with pytest.raises(KeyboardInterrupt):
+        fit(*parts(), schedule, tmp_path / "cut", _watch(at=7))
+    resumed, _ = fit(*parts(), schedule, tmp_path / "cut", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_the_best_network_is_kept_not_the_last(tmp_path: Path) -> None:
     network, step, _ = _parts()
     dices = iter([0.5, 0.9, 0.4, 0.3])
