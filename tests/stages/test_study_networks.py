@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cristae
+from cristae.annotations import IGNORE
 from cristae.cli import cli, main
 from cristae.errors import CristaeError, DataError, UsageError
 from cristae.report.build import build_report
@@ -134,6 +136,63 @@ def test_truth_is_scored_where_there_is_one_and_networks_may_stay(build, tmp_pat
     cristae.predict(project)
     scores = cristae.evaluate(project, exclude_labelled=True).manifest["dice_3d"]
     assert dict(zip(table["class"], table["dice_3d"], strict=True)) == pytest.approx(scores)
+
+
+def dice_on(slices: pd.DataFrame, trial: int, name: str, z: set[int]) -> float:
+    """3D Dice of a trial on some slices."""
+    rows = slices[(slices["trial"] == trial) & (slices["class"] == name) & slices["z"].isin(z)]
+    assert set(rows["z"]) == z
+    both = rows["n_truth"].sum() + rows["n_predicted"].sum()
+    return 2 * rows["true_positive"].sum() / both
+
+
+def test_all_are_scored_on_the_slices_that_none_was_shown(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p")
+    few = {"schemes": ("supervised",), "repeats": 1}
+    run = study(project, **few)  # shown 3, and 0 and 5
+    table, slices = tables(run)
+    assert run.manifest["scored"] == "common" and set(table["n_scored_slices"]) == {3}
+    assert "3 slices of the truth that no training of the study was shown, the same for all" in run.manifest["notes"][0]
+    assert set(slices.loc[slices["scored"], "z"]) == {1, 2, 4}
+    assert set(slices.loc[slices["trial"] == 0, "z"]) == {0, 1, 2, 4, 5}  # what else it was not shown is kept
+    for _, row in table.iterrows():
+        assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], {1, 2, 4}))
+        assert row["worst_slice"] in {1, 2, 4}
+    # What counts is no part of a training: every one is taken over.
+    monkeypatch.setattr(stage, "do_trial", lambda *one: pytest.fail("trained again"))
+    other = study(project, **few, scored="unseen")
+    unseen, slices = tables(other)
+    assert other.id != run.id and other.manifest["scored"] == "unseen" and slices["scored"].all()
+    assert unseen["n_scored_slices"].tolist() == [5, 5, 4, 4]
+    for _, row in unseen.iterrows():
+        z = set(range(6)) - {int(one) for one in row["slices"].split()}
+        assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], z))
+    assert "the more it was shown, the fewer are scored" in other.manifest["notes"][0]
+    assert not any("different slices" in note for one in (run, other) for note in one.manifest["notes"])
+
+
+def test_a_larger_study_with_fewer_common_slices_takes_over_trainings(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p")
+    few = {"schemes": ("supervised",), "repeats": 1}
+    assert set(tables(study(project, **few, slices=(1,)))[0]["n_scored_slices"]) == {5}
+    done: list[int] = []
+    do = stage.do_trial
+    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
+    assert set(tables(study(project, **few, slices=(1, 2)))[0]["n_scored_slices"]) == {3} and done == [2]
+
+
+@pytest.mark.parametrize("gone", [(1, 2, 4), (2,)])
+def test_where_a_class_is_on_no_common_slice_each_counts_on_what_it_was_not_shown(build, tmp_path, gone) -> None:
+    project = build(tmp_path / "p")
+    nothing = np.zeros(project.image.shape[1:], np.uint8)
+    nobody = np.full_like(nothing, IGNORE)
+    project.truth.write_slices("dot", [(z, nothing if z in gone else nobody) for z in (1, 2, 4)])
+    told: list[str] = []
+    run = study(project, schemes=("supervised",), repeats=1, options=Options(notify=told.append))
+    assert run.manifest["scored"] == "unseen" and tables(run)[1]["scored"].all()
+    (note,) = [one for one in run.manifest["notes"] if "on different slices" in one]
+    assert note.startswith("dot: on no slice that every training could be scored on")
+    assert any(note.removesuffix(".") in line for line in told)
 
 
 def test_a_budget_decides_the_updates_and_is_kept(build, tmp_path) -> None:
