@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from cristae.cli import cli, main
 from cristae.errors import CristaeError, DataError, UsageError
 from cristae.report.build import build_report
 from cristae.stages import study_networks as stage
-from cristae.stages import study_trial
+from cristae.stages import study_pace, study_trial
 from cristae.stages.options import Options
 from cristae.stages.predict_slices import stretches
 from cristae.stages.status import status
@@ -27,6 +28,7 @@ from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
 from cristae.stages.study_pace import Pace
 from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
 from cristae.stages.study_words import answer
+from cristae.stages.train_settings import train_settings
 
 TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
 SETTINGS = {"networks": ("resunet",), "schemes": ("supervised", "cps"), "slices": (1, 2), "repeats": 2}
@@ -216,6 +218,22 @@ def test_a_budget_decides_the_updates_and_is_kept(build, tmp_path) -> None:
     (pace,) = paces.values()
     assert json.loads((run.path / "pace.json").read_text()) == paces and not (run.path / ".pace").exists()
     assert set(table["updates"]) == {Pace(*pace).updates(0.3, 50)} and "0.3 s" in run.manifest["notes"][1]
+
+
+def test_the_pace_of_a_pair_counts_the_part_in_which_each_learns_alone(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p", truth=False)
+    training = train_settings(project, {"cps_alone": 0.25})
+    bench = SimpleNamespace(settings=lambda trial: training.model_copy(update={"scheme": trial}))
+    tried: list[tuple[float, float]] = []
+
+    def pace(_, settings, scratch) -> Pace:
+        tried.append((settings.cps_alone, settings.cps_weight))
+        return Pace(2.0 if settings.cps_weight == 0 else 6.0, 1.0)
+
+    monkeypatch.setattr(study_pace, "_tried", pace)
+    assert study_pace.measure_pace(bench, "cps_cutmix", tmp_path) == Pace(0.25 * 2 + 0.75 * 6, 1.0)
+    assert tried == [(0.0, 1.0), (0.25, 0.0)]
+    assert study_pace.measure_pace(bench, "supervised", tmp_path) == Pace(6.0, 1.0)
 
 
 def _after_one(done: int, total: int, **facts: float) -> None:
