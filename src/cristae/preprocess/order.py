@@ -13,13 +13,13 @@ from itertools import permutations
 
 import numpy as np
 
-from cristae.preprocess.spread import REACH, spread_of
+from cristae.preprocess.spread import spread_of, usual
 
 _INNER = 4
 """Slices that are put in every order, between two that stay."""
 _SWAPPED = 0.8
 """Gain of another order, in steps of likeness from lag 1 to lag 2, from which on it is believed; a swap gains 2."""
-_LOST = 0.5
+_LOST = 0.75
 """Slices that seem to be lost from which on a gap is believed."""
 _UNLIKE = 0.1
 """Likeness below which two slices have nothing in common."""
@@ -160,12 +160,15 @@ def gaps(
         return []
     lost = _slices_lost(likeness, usable, lags)
     taken = {z + side for z in settled for side in (0, 1)}
-    scale = spread_of(lost)
+    # The smallest of three numbers is mostly below 0: what is above shows how far chance goes.
+    scale = 1.4826 * float(np.median(lost[lost > 0])) if (lost > 0).any() else 0.0
     found = []
-    for z in np.flatnonzero(np.nan_to_num(lost) > max(_LOST, threshold * scale)):
+    # Beside slices that are alike, two with nothing in common are a gap in a stack of any length.
+    torn = (np.nan_to_num(likeness[:, 0], nan=1.0) < _UNLIKE) & (lags[0] > 4 * _UNLIKE)
+    for z in np.flatnonzero((np.nan_to_num(lost) > max(_LOST, 0.9 * threshold * scale)) | (torn & np.isfinite(lost))):
         place = int(z)
         near = lost[max(0, place - 2) : place + 3]
-        if place in taken or lost[place] < np.nanmax(near):
+        if place in taken or (lost[place] < np.nanmax(near) and not torn[place]):
             continue
         here, known = float(likeness[place, 0]), lags[np.isfinite(lags)]
         far = here < max(_UNLIKE, float(known[-1]) * 0.9) if len(known) > 1 else True
@@ -209,25 +212,17 @@ def _slices_lost(likeness: np.ndarray, usable: np.ndarray, lags: np.ndarray) -> 
         else:
             below = lags[k + 1]
         step = max(float(lags[k] - below), 0.01) if np.isfinite(below) else np.nan
-        for z in range(k + 1, n):
-            if usable[z] and usable[z - k - 1]:
-                drop[z, k] = (_usual(likeness[:, k], usable, z, k + 1) - likeness[z, k]) / step
+        pairs = np.zeros(n, np.bool_)
+        pairs[k + 1 :] = usable[k + 1 :] & usable[: max(0, n - k - 1)]
+        if pairs.sum() >= 2:
+            values = np.where(pairs, likeness[:, k], np.nan)
+            drop[:, k] = (usual(values, pairs) - values) / step
     lost = np.full(n, np.nan)
     for z in range(1, n):
         over = [drop[z, 1] if z >= 2 else np.nan, drop[z + 1, 1] if z + 1 < n else np.nan]
         if np.isfinite(drop[z, 0]):
             lost[z] = np.nanmin([drop[z, 0], *over])
     return lost
-
-
-def _usual(values: np.ndarray, usable: np.ndarray, z: int, lag: int) -> float:
-    """Return the median likeness of pairs around one, without those that share a slice with it."""
-    near = [
-        k
-        for k in range(max(lag, z - 2 * REACH), min(len(values), z + 2 * REACH + 1))
-        if k != z and usable[k] and usable[k - lag] and np.isfinite(values[k])
-    ]
-    return float(np.median(values[near])) if near else float("nan")
 
 
 def _beside(z: int, usable: np.ndarray, grid: np.ndarray) -> int | None:

@@ -14,6 +14,10 @@ REACH = 5
 _MAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _STEP_BAR = 1.6
+_ROUNDS = 4
+_CLIPPED = 3.5
+_MOST = 0.6
+"""Share of slices that are taken for ordinary, at least."""
 
 
 def spread_of(values: np.ndarray) -> float:
@@ -55,6 +59,27 @@ def remainders(values: np.ndarray, usable: np.ndarray, breaks: tuple[int, ...] =
     return found
 
 
+def usual(values: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Return the least that one would expect of each value: by the line through those around it, or by their median.
+
+    Two estimates are asked, so that the ends of a stack, where a line runs on into nothing, raise no alarm.
+
+    Parameters
+    ----------
+    values, usable
+        As in `remainders`.
+    """
+    line = values - remainders(values, usable)
+    good = usable & np.isfinite(values)
+    middle = np.full(len(values), np.nan)
+    for z in range(len(values)):
+        near = np.arange(max(0, z - 2 * REACH), min(len(values), z + 2 * REACH + 1))
+        near = near[good[near] & (near != z)]
+        if len(near):
+            middle[z] = np.median(values[near])
+    return np.fmin(line, middle)
+
+
 def outlying(values: np.ndarray, usable: np.ndarray, floor: float, breaks: tuple[int, ...] = ()) -> np.ndarray:
     """Return how unusual each value is: its remainder over the spread of all, or over `floor` if that is larger.
 
@@ -70,8 +95,15 @@ def outlying(values: np.ndarray, usable: np.ndarray, floor: float, breaks: tuple
     float64 (n,)
         With sign; 0 where nothing can be said.
     """
-    left = remainders(values, usable, breaks)
-    scale = max(spread_of(left[usable]), floor)
+    ordinary = usable
+    for _ in range(_ROUNDS):
+        left = remainders(values, ordinary, breaks)
+        scale = max(spread_of(left[ordinary]), floor)
+        # What is unusual is no measure of what is usual.
+        kept = usable & (np.nan_to_num(np.abs(left)) <= _CLIPPED * scale)
+        if kept.sum() < _MOST * usable.sum() or (kept == ordinary).all():
+            break
+        ordinary = kept
     return np.nan_to_num(left / scale)
 
 

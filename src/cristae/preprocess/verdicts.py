@@ -21,17 +21,17 @@ from cristae.preprocess.spread import outlying, remainders, spread_of, steps
 from cristae.preprocess.stack import KINDS, Finding, Stack
 from cristae.preprocess.wording import ADVICE, WORDS
 
-THRESHOLD = 6.0
+THRESHOLD = 5.0
 """How many robust standard deviations off its neighbours a slice must be to be reported."""
-BRIGHTNESS_FLOOR = 0.03
+BRIGHTNESS_FLOOR = 0.036
 """Smallest spread of brightness that is believed in, in units of the contrast."""
-CONTRAST_FLOOR = 0.025
+CONTRAST_FLOOR = 0.03
 """The same of the logarithm of the contrast."""
-STRIPES_FLOOR = 0.03
+STRIPES_FLOOR = 0.036
 """The same of the strength of stripes, in units of the contrast."""
-SHARPNESS_FLOOR = 0.06
+SHARPNESS_FLOOR = 0.09
 """The same of the logarithm of the sharpness."""
-SHIFT_FLOOR = 0.35
+SHIFT_FLOOR = 0.42
 """The same of a shift, in reduced pixels."""
 CLIPPED = 0.01
 """Share of clipped pixels from which on a slice is saturated."""
@@ -39,8 +39,10 @@ PADDED = 0.005
 """Share of padding from which on it is reported."""
 COPIED = 0.97
 """Correlation of fine detail above which two slices are one picture."""
-CHARGED = 1.0
+CHARGED = 0.7
 """How far off its neighbours a blown-out block is at least, in units of the contrast."""
+CHARGED_FLOOR = 0.06
+"""Smallest spread of the brightest blocks that is believed in, in units of the contrast."""
 CHARGED_BLOCKS = 3
 """Connected blown-out blocks that make a halo."""
 STRIPED = 0.15
@@ -98,11 +100,12 @@ def judge(stack: Stack, anisotropy: float | None = None, threshold: float = THRE
     copies = scores["duplicated"] >= 1
     # A copy of a good slice is good in itself, but says nothing of the slices around it.
     good = stack.usable & ~copies
-    scores["charging"] = charging(stack, good)
+    scores["curtaining"] = curtaining(stack, good, threshold)
+    striped = scores["curtaining"] >= 1
+    scores["charging"] = charging(stack, good, striped, threshold)
     charged = scores["charging"] >= 1
-    scores["curtaining"] = curtaining(stack, good, threshold) * ~charged
     scores["saturated"] = saturated(stack) * ~charged
-    striped, clipped = scores["curtaining"] >= 1, scores["saturated"] >= 1
+    clipped = scores["saturated"] >= 1
     scores["out_of_focus"] = out_of_focus(stack, good, threshold) * ~(charged | striped)
     blurred = scores["out_of_focus"] >= 1
     changed, level_steps = brightness(stack, good, threshold)
@@ -114,8 +117,8 @@ def judge(stack: Stack, anisotropy: float | None = None, threshold: float = THRE
     findings += _order(stack, sound, lags, threshold, scores)
     ordered = sound & (scores["shuffled"] < 1)
     moved, places = shifted(stack, ordered, threshold)
-    scores["shift"] = moved
-    findings += _shifts(stack, scores["shift"], places)
+    scores["shift"] = moved * (scores["gap"] < 1)
+    findings += _shifts(scores["shift"], places)
     findings += [
         *_steps("brightness", level_steps, scores["brightness"], stack),
         *_steps("contrast", contrast_steps, scores["contrast"], stack),
@@ -152,27 +155,32 @@ def duplicated(stack: Stack) -> np.ndarray:
     return np.where(~stack.blank & (near | (stack.same >= 0)), 10.0, 0.0)
 
 
-def charging(stack: Stack, good: np.ndarray) -> np.ndarray:
-    """Score slices with a bright or dark halo that no neighbour has.
+def charging(stack: Stack, good: np.ndarray, striped: np.ndarray, threshold: float) -> np.ndarray:
+    """Score slices with a bright or dark halo such as their neighbours do not have.
 
-    A block of the coarse grid is blown out if it is brighter or darker than nearly all blocks of the stack, and than all
-    blocks around its place in the median of four neighbours, by more than `CHARGED` and eight spreads. Looking around
-    its place forgives tissue that has moved by a block. `CHARGED_BLOCKS` connected ones are a halo.
+    A slice is suspect if its brightest blocks are brighter than those of its neighbours by `threshold` spreads (or its
+    darkest ones darker). Blown out are the blocks beyond what was expected there that are also off all blocks around
+    their place in the median of four neighbours by `CHARGED`; `CHARGED_BLOCKS` connected ones are a halo.
     """
     score = np.zeros(len(stack))
     places = np.flatnonzero(good)
     if len(places) < 3 or min(stack.grid.shape[1:]) < 2:
         return score
-    grids = stack.grid[places]
-    off = np.stack([_off_neighbours(grids, i) for i in range(len(places))])
-    bar = max(CHARGED, 8 * spread_of(off.ravel()))
-    low, high = np.quantile(grids, [0.005, 0.995])
-    wide = 0.1 * (high - low)
-    blown = ((off > bar) & (grids > high - wide)) | ((off < -bar) & (grids < low + wide))
-    for i, z in enumerate(places):
-        parts, n = ndimage.label(blown[i])
-        if n:
-            score[z] = np.bincount(parts.ravel())[1:].max() / CHARGED_BLOCKS
+    grids = stack.grid[places].copy()
+    for i in np.flatnonzero(striped[places]):  # stripes fill whole rows or columns, a halo does not
+        grids[i] -= np.median(grids[i], axis=0, keepdims=True)
+        grids[i] -= np.median(grids[i], axis=1, keepdims=True)
+    for side in (1, -1):
+        extreme = np.full(len(stack), np.nan)
+        extreme[places] = np.sort(side * grids.reshape(len(grids), -1), axis=1)[:, -CHARGED_BLOCKS]
+        unusual = outlying(extreme, good, CHARGED_FLOOR)
+        expected = extreme - remainders(extreme, good & (np.abs(unusual) < threshold))
+        for i in np.flatnonzero(unusual[places] > threshold):
+            z = places[i]
+            blown = (side * grids[i] > expected[z]) & (side * _off_neighbours(grids, int(i)) > CHARGED)
+            parts, n = ndimage.label(blown)
+            if n:
+                score[z] = max(score[z], np.bincount(parts.ravel())[1:].max() / CHARGED_BLOCKS)
     return score
 
 
@@ -189,8 +197,13 @@ def saturated(stack: Stack) -> np.ndarray:
 
 
 def out_of_focus(stack: Stack, good: np.ndarray, threshold: float) -> np.ndarray:
-    """Score slices whose fine structures are fainter, against the coarse ones, than in their neighbours."""
-    return np.where(stack.blank, 0, np.maximum(0, -outlying(stack.sharpness, good, SHARPNESS_FLOOR)) / threshold)
+    """Score slices whose fine structures are fainter, against the coarse ones, than in their neighbours.
+
+    Where somebody focused anew all that follows is sharper: a step, not a fault.
+    """
+    breaks = tuple(steps(stack.sharpness, good, SHARPNESS_FLOOR, threshold))
+    blur = -outlying(stack.sharpness, good, SHARPNESS_FLOOR, breaks) / threshold
+    return np.where(stack.blank, 0, np.maximum(0, blur))
 
 
 def brightness(stack: Stack, good: np.ndarray, threshold: float) -> tuple[np.ndarray, dict[int, float]]:
@@ -283,10 +296,11 @@ def _order(
     return findings
 
 
-def _shifts(stack: Stack, score: np.ndarray, places: Mapping[int, tuple[float, float]]) -> Iterable[Finding]:
+def _shifts(score: np.ndarray, places: Mapping[int, tuple[float, float]]) -> Iterable[Finding]:
     for z, (y, x) in sorted(places.items()):
-        words = f"lies {y:+.0f} px along y and {x:+.0f} px along x beside its neighbours"
-        yield Finding("shift", (z,), float(score[z]), words, ADVICE["shift"])
+        if score[z] >= 1:
+            words = f"lies {y:+.0f} px along y and {x:+.0f} px along x beside its neighbours"
+            yield Finding("shift", (z,), float(score[z]), words, ADVICE["shift"])
 
 
 def _steps(kind: str, found: Mapping[int, float], score: np.ndarray, stack: Stack) -> Iterable[Finding]:
@@ -321,7 +335,7 @@ def _whole(stack: Stack, good: np.ndarray, spacing: float, anisotropy: float | N
             which = "vertical" if vertical > level else "horizontal"
             words = f"{which} stripes run through all slices, {max(vertical, level):.2f} of the contrast"
             yield Finding("curtaining", (), max(vertical, level) / STRIPED, words, ADVICE["curtaining"])
-    yield from _drift(stack, good)
+    yield from _drift(stack, good, spacing)
     if anisotropy is not None and np.isfinite(spacing) and spacing > 0:
         ratio = max(spacing / anisotropy, anisotropy / spacing)
         if ratio > THICKNESS:
@@ -332,8 +346,12 @@ def _whole(stack: Stack, good: np.ndarray, spacing: float, anisotropy: float | N
             yield Finding("voxel_size", (), ratio / THICKNESS, words, ADVICE["voxel_size"])
 
 
-def _drift(stack: Stack, good: np.ndarray) -> Iterable[Finding]:
-    """Yield a steady drift, and slices that jitter against each other."""
+def _drift(stack: Stack, good: np.ndarray, spacing: float) -> Iterable[Finding]:
+    """Yield a steady drift, and slices that jitter against each other.
+
+    Tissue that runs obliquely moves from slice to slice, too, the farther the thicker slices are: what is less than
+    half of their `spacing` in pixels is no fault.
+    """
     believed = good[1:] & good[:-1] & (stack.likeness[1:, 0] > _RELIABLE)
     shift = stack.shift[1:][believed]
     if len(shift) < 5:
@@ -341,13 +359,14 @@ def _drift(stack: Stack, good: np.ndarray) -> Iterable[Finding]:
     steady = np.median(shift, axis=0)
     jitter = float(np.median(np.linalg.norm(shift - steady, axis=1)))
     # Three standard errors of the median: what jitters has some median, too.
-    if np.linalg.norm(steady) >= max(DRIFTING, 3 * 1.25 * jitter / np.sqrt(len(shift))):
+    bar = max(DRIFTING, 0.5 * spacing) if np.isfinite(spacing) else DRIFTING
+    if np.linalg.norm(steady) >= max(bar, 3 * 1.25 * jitter / np.sqrt(len(shift))):
         words = (
             f"the specimen drifts by {steady[0]:+.1f} px along y and {steady[1]:+.1f} px along x per slice, "
             f"{np.linalg.norm(steady) * (len(stack) - 1):.0f} px over the stack"
         )
-        yield Finding("drift", (), float(np.linalg.norm(steady)) / DRIFTING, words, ADVICE["drift"])
-    bar = max(DRIFTING, stack.factor)
+        yield Finding("drift", (), float(np.linalg.norm(steady)) / bar, words, ADVICE["drift"])
+    bar = max(1.5 * bar, stack.factor)
     if jitter >= bar:
         words = f"slices are not aligned: from one to the next they lie about {jitter:.0f} px apart, back and forth"
         yield Finding("drift", (), jitter / bar, words, ADVICE["drift"])
