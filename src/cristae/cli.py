@@ -11,11 +11,19 @@ from typing import Any
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, stage_options
+from cristae.cli_check import check
+from cristae.console import (
+    GroupWithDefault,
+    Stage,
+    parse_class,
+    parse_group,
+    parse_slices,
+    project_argument,
+    stage_options,
+)
 from cristae.errors import CristaeError, UsageError
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
-project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -102,6 +110,9 @@ def _label_command(verb: str, purpose: str) -> None:
 
 _label_command("labels", "Bring in labelled slices to learn from: a folder, a TIFF stack, or OME-Zarr.")
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
+
+
+cli.add_command(check)
 
 
 @cli.command()

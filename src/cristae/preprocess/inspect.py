@@ -26,6 +26,7 @@ DISTANCES = 32
 """Reduced pixels along y and x up to which a slice is compared with itself."""
 GRID = 32
 """Blocks along the longer side of the coarse grid, at most."""
+_AT_ONCE = 2**20
 _TILE = 256
 _TILES = 3
 _BANDS = 8
@@ -130,7 +131,7 @@ def look(plane: np.ndarray) -> Look:
     plane = np.ascontiguousarray(plane)
     digest = hashlib.blake2b(plane.data, digest_size=16).digest()
     factor = max(1, -(-max(plane.shape) // LONGEST))
-    counts = np.bincount(plane.ravel())
+    counts = histogram(plane)
     if np.count_nonzero(counts) <= 1:
         return _blank(plane, digest, factor)
     outside = padding(plane) if counts[0] else None
@@ -188,6 +189,14 @@ def fit(this: Look, before: Sequence[Look]) -> Fit:
         if same > copy:
             copy, lag = same, k + 1
     return Fit(likeness, shift[0], shift[1], copy, lag)
+
+
+def histogram(plane: np.ndarray) -> np.ndarray:
+    """Return how often each grey value occurs, int64 ``(n,)`` up to the highest, in little memory."""
+    counts = np.zeros(int(plane.max()) + 1, np.int64)
+    for rows in np.array_split(plane, max(1, plane.size // _AT_ONCE)):
+        counts += np.bincount(rows.ravel(), minlength=len(counts))
+    return counts
 
 
 def grey_levels(counts: np.ndarray) -> tuple[float, float]:

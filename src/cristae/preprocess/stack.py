@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ KINDS = (
     "voxel_size",
 )
 """What can be wrong, the worst first."""
+NUMBERS = ("brightness", "contrast", "dark", "bright", "padding", "stripes", "rows", "sharpness", "noise")
+"""Measures that are one number per slice."""
 SEVERE = frozenset({"missing", "duplicated", "shuffled", "out_of_focus", "charging"})
 """Kinds that make a slice unfit to learn or measure from; the others can be mended or lived with."""
 
@@ -121,38 +123,37 @@ class Finding:
         return "clear" if self.score >= 2 else "mild"
 
 
-def stack_of(looks: Sequence[Look], fits: Sequence[Fit]) -> Stack:
-    """Return the measures of slices that follow each other, from all their looks and fits."""
+def table_of(looks: Sequence[Look], fits: Sequence[Fit]) -> dict[str, np.ndarray]:
+    """Return the measures of some slices as arrays, one row per slice: what is kept of each."""
+    names = ("blank", *NUMBERS)
+    return {
+        **{name: np.array([getattr(one, name) for one in looks]) for name in names},
+        "digest": np.stack([np.frombuffer(one.digest, np.uint8) for one in looks]),
+        "grid": np.stack([one.grid for one in looks]).astype(np.float16),
+        "own": np.stack([one.likeness for one in looks]).astype(np.float32),
+        "factor": np.array([one.factor for one in looks]),
+        "likeness": np.stack([one.likeness for one in fits]),
+        "shift": np.array([(one.shift_y, one.shift_x) for one in fits], np.float64),
+        "copy": np.array([one.copy for one in fits], np.float64),
+        "copy_lag": np.array([one.copy_lag for one in fits], np.int64),
+    }
 
-    def column(name: str) -> np.ndarray:
-        return np.array([getattr(one, name) for one in looks], np.float64)
 
+def stack_of(parts: Sequence[Mapping[str, np.ndarray]]) -> Stack:
+    """Return the stack whose slices were measured in parts, each as `table_of` returns it, in the order of z."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     first: dict[bytes, int] = {}
-    same = [first.setdefault(one.digest, z) for z, one in enumerate(looks)]
-    own = np.stack([one.likeness for one in looks]).astype(np.float64)
-    imaged = np.array([not one.blank for one in looks])
+    same = np.array([first.setdefault(one.tobytes(), z) for z, one in enumerate(joined["digest"])])
+    imaged, own = ~joined["blank"].astype(np.bool_), joined["own"].astype(np.float64)
     return Stack(
         blank=~imaged,
-        **{
-            name: column(name)
-            for name in (
-                "brightness",
-                "contrast",
-                "dark",
-                "bright",
-                "padding",
-                "stripes",
-                "rows",
-                "sharpness",
-                "noise",
-            )
-        },
-        grid=np.stack([one.grid for one in looks]),
-        likeness=np.stack([one.likeness for one in fits]),
-        shift=np.array([(one.shift_y, one.shift_x) for one in fits], np.float64).reshape(-1, 2),
-        copy=np.array([one.copy for one in fits], np.float64),
-        copy_lag=np.array([one.copy_lag for one in fits], np.int64),
-        same=np.array([at if at < z else -1 for z, at in enumerate(same)], np.int64),
+        **{name: joined[name].astype(np.float64) for name in NUMBERS},
+        grid=joined["grid"].astype(np.float32),
+        likeness=joined["likeness"],
+        shift=joined["shift"],
+        copy=joined["copy"],
+        copy_lag=joined["copy_lag"],
+        same=np.where(same < np.arange(len(same)), same, -1),
         own=np.median(own[imaged], axis=0) if imaged.any() else np.full(own.shape[1], np.nan),
-        factor=looks[0].factor,
+        factor=int(joined["factor"][0]),
     )

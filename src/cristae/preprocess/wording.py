@@ -9,6 +9,23 @@ import numpy as np
 
 from cristae.preprocess.stack import Stack
 
+TITLES: Final[Mapping[str, str]] = {
+    "missing": "missing",
+    "duplicated": "duplicated",
+    "shuffled": "out of order",
+    "gap": "slices lacking",
+    "out_of_focus": "out of focus",
+    "charging": "charging",
+    "curtaining": "curtaining",
+    "saturated": "saturated",
+    "padding": "padding",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "shift": "shifted",
+    "drift": "drift",
+    "voxel_size": "voxel size",
+}
+"""Names of the kinds of fault."""
 ADVICE: Final[Mapping[str, str]] = {
     "missing": "nothing to do: missing slices are bridged",
     "duplicated": "look for the slice that was to stand here; else exclude the copy",

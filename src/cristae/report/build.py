@@ -275,6 +275,7 @@ def _volume_facts(found: Findings) -> list[tuple[str, str]]:
     if image is None:
         return []
     missing = [int(z) for z in found.project.image_facts.get("missing", ())]
+    bad = set(found.project.lost_slices) - set(missing)
     sizes = [n * size for n, size in zip(image.shape, image.grid.voxel_size, strict=True)]
     return [
         ("Voxels (z × y × x)", " × ".join(f"{n:,}" for n in image.shape)),
@@ -282,6 +283,7 @@ def _volume_facts(found: Findings) -> list[tuple[str, str]]:
         ("Physical size (z × y × x)", overlays.length_in_words(*sizes)),
         ("Grey values", str(image.dtype)),
         *([("Missing slices", number_ranges(missing))] if missing else []),
+        *([("Slices left out as bad", number_ranges(bad))] if bad else []),
     ]
 
 

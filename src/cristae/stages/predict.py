@@ -80,7 +80,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         raise DataError(f"{project.path} has no trained network yet; train one with: cristae train {project.path}")
     image = project.image
     engine = resolve_engine(settings.engine, choose_device(settings.device))
-    inputs = {"image": str(project.image_facts["digest"]), "train": trained.id, "weights": trained.manifest["weights"]}
+    inputs = {"image": project.image_fingerprint, "train": trained.id, "weights": trained.manifest["weights"]}
     if engine != "torch":  # another engine may round otherwise: what it predicts is another run
         inputs["engine"] = describe_engine(engine)
     # Memory decides in which blocks the work is done, not what comes out, so it is no part of what a run is.
