@@ -24,7 +24,9 @@ def check(stage: Stage, project: Path, exclude: bool, bad: str | None, good: str
 
     settings = stage.settings("check")
     if bad or good:
-        chosen = [parse_slices(text, option) or () for text, option in ((bad, "exclude-slices"), (good, "include-slices"))]
+        chosen = [
+            parse_slices(text, option) or () for text, option in ((bad, "exclude-slices"), (good, "include-slices"))
+        ]
         out = api.exclude_slices(project, chosen[0], good=chosen[1], options=stage.options)
         if not exclude:
             stage.show({"bad_slices": out}, f"left out as bad: slices {number_ranges(out)}")

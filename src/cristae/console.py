@@ -147,6 +147,16 @@ def parse_slices(text: str | None, option: str = "slices") -> tuple[int, ...] | 
     return tuple(slices)
 
 
+def score_table(scores: Mapping[str, Any]) -> str:
+    """Return the scores of every class as lines of text."""
+    columns = ("dice_3d", "dice_2d_mean", "iou", "precision", "recall")
+    lines = [f"{scores['protocol']}, {scores['n_slices']} slices", f"{'':20}" + "".join(f"{c:>14}" for c in columns)]
+    for name, values in scores["classes"].items():
+        shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
+        lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
+    return "\n".join(lines)
+
+
 def _bar(task: str) -> Progress:
     """Return a progress bar on standard error; one line every ten seconds where there is no terminal."""
     from tqdm import tqdm  # noqa: PLC0415

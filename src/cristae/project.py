@@ -195,15 +195,13 @@ class Project:
     def image_fingerprint(self) -> str:
         """What results depend on of the image: its content, and which slices are left out as bad."""
         facts = self.image_facts
-        bad = set(self._lost(facts)) - set(facts.get("missing", ()))
+        bad = {*self._lost(facts)} - set(facts.get("missing", ()))
         return str(facts.get("digest")) + (f" without {number_ranges(bad)}" if bad else "")
 
     def _lost(self, facts: Mapping[str, Any]) -> tuple[int, ...]:
         bad, depth = self.file.bad_slices, len(facts.get("slice_mean", ()))
-        if facts and bad and depth and bad[-1] >= depth:
-            raise DataError(
-                f"bad_slices in {self._file} names slice {bad[-1]}, but the image has slices 0 to {depth - 1}; correct it"
-            )
+        if bad and depth and bad[-1] >= depth:
+            raise DataError(f"bad_slices in {self._file} names {bad[-1]}; correct it: slices are 0 to {depth - 1}")
         return tuple(sorted({*(int(z) for z in facts.get("missing", ())), *bad}))
 
     @property

@@ -139,7 +139,9 @@ def open_images(source: Path, voxel_size: Nanometres | None, *, allow_missing: b
     array, notes = _as_grey(opened.volume.array, opened.files, source)
     grid, more = _grid(opened.volume.shape, voxel_size, stated, source)
     seen = Volume(array, grid, "image")
-    return replace(opened, volume=seen, notes=(*opened.notes, *notes, *more), stated=stated or stated_by(source, opened.files))
+    return replace(
+        opened, volume=seen, notes=(*opened.notes, *notes, *more), stated=stated or stated_by(source, opened.files)
+    )
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Faults put into a stack on purpose, one at a time, where it is known what is wrong and in which slice.
 
-For tests of what finds faults, and for trying `cristae check` on a volume of your own. Strength 1 is what a microscopist
-would see at once, 0.5 what one would see when looking for it.
+For tests of what finds faults, and for trying `cristae check` on a volume of your own. Strength 1 is what a
+microscopist would see at once, 0.5 what one would see when looking for it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -239,7 +240,8 @@ def padding(plane: np.ndarray) -> np.ndarray:
     extra = ((0, -height % side), (0, -width % side))
     zero = np.pad(plane == 0, extra, mode="edge")
     blocks = zero.reshape(zero.shape[0] // side, side, zero.shape[1] // side, side).all(axis=(1, 3))
-    _, parts = cv2.connectedComponents(blocks.astype(np.uint8), connectivity=4)
+    full = np.asarray(blocks, np.uint8)
+    _, parts = cv2.connectedComponents(full, connectivity=4)
     edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     wide = np.isin(parts, np.setdiff1d(edge, [0]))
     # One block further, so that the ragged rim of what is padded belongs to it.
@@ -262,7 +264,7 @@ def stripes(values: np.ndarray) -> float:
     if height < 2 * _BANDS or width < 16:
         return 0.0
     edges = np.linspace(0, height, _BANDS + 1).astype(int)
-    profiles = np.stack([values[a:b].mean(axis=0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    profiles = np.stack([values[a:b].mean(axis=0) for a, b in pairwise(edges)])
     fine = profiles - cv2.GaussianBlur(profiles, (0, 0), sigmaX=_STRIPE_SIGMA, sigmaY=1e-3)
     covariance = fine @ fine.T / width
     apart = np.abs(np.subtract.outer(np.arange(_BANDS), np.arange(_BANDS))) >= 2

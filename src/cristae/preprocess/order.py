@@ -1,8 +1,8 @@
 """Whether slices stand in the order in which they were cut: shuffled ones, strangers, and gaps that nobody noted.
 
 The likeness of two slices falls with the distance at which they were cut. In a stack in order each slice is likest to
-its neighbours, and the likeness at lag 1, 2, 3... is a ruler: a pair of neighbours as unlike as slices usually are at lag
-3 has two slices missing between them. A slice that is bad in itself is unlike to all, which is no question of order.
+its neighbours, and the likeness at lag 1, 2, 3... is a ruler: a pair of neighbours as unlike as slices usually are
+at lag 3 has two slices missing between them. A slice that is bad in itself is unlike to all, which is no question of order.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def ruler(likeness: np.ndarray, usable: np.ndarray) -> np.ndarray:
 def shuffled(likeness: np.ndarray, usable: np.ndarray, lags: np.ndarray) -> list[tuple[tuple[int, ...], float]]:
     """Return groups of slices that stand in another order than they were cut in, and the gain of that order.
 
-    `_INNER` slices at a time are put in every order between the two beside them; that with the largest sum of likenesses
-    of neighbours is right, if it gains clearly.
+    `_INNER` slices at a time are put in every order between the two beside them; that with the largest sum of
+    likenesses of neighbours is right, if it gains clearly.
 
     Parameters
     ----------
@@ -144,8 +144,8 @@ def gaps(
 ) -> list[Gap]:
     """Return where slices are lacking that nobody noted.
 
-    The pair on both sides of a gap, and the pairs that reach over it, are less alike than elsewhere. A slice that is bad
-    in itself lowers its own pairs only.
+    The pair on both sides of a gap, and the pairs that reach over it, are less alike than elsewhere. A slice that is
+    bad in itself lowers its own pairs only.
 
     Parameters
     ----------

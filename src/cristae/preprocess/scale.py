@@ -1,8 +1,8 @@
 """How thick slices are, judged by the picture alone: as far apart as they are unlike.
 
-Tissue looks much the same along every axis. Two slices that are as unlike as one slice is to itself moved by five pixels
-are cut about five pixels apart (Sporring et al. 2014, who estimate section thickness in this way). Noise lowers the
-likeness of a slice to others and to itself moved by a few pixels alike, so that it cancels.
+Tissue looks much the same along every axis. Two slices that are as unlike as one slice is to itself moved by five
+pixels are cut about five pixels apart (Sporring et al. 2014, who estimate section thickness in this way). Noise lowers
+the likeness of a slice to others and to itself moved by a few pixels alike, so that it cancels.
 """
 
 from __future__ import annotations

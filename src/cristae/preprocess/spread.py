@@ -1,8 +1,8 @@
 """What is unusual in a row of numbers, one per slice, by statistics that a few bad slices cannot bend.
 
-A slice is set against the line through its neighbours (Theil 1950, Sen 1968: the median of the slopes between all pairs),
-and what is left against the spread of all such remainders (median absolute deviation). Tissue and beam change slowly
-along z, so that the line takes out what is no fault, and a lively stack raises its own bar.
+A slice is set against the line through its neighbours (Theil 1950, Sen 1968: the median of the slopes between all
+pairs), and what is left against the spread of all such remainders (median absolute deviation). Tissue and beam change
+slowly along z, so that the line takes out what is no fault, and a lively stack raises its own bar.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST = 0.6
 
 
 def spread_of(values: np.ndarray) -> float:
-    """Return the robust standard deviation of float ``(n,)``, widened where it rests on few; NaN is left out, 0 if empty."""
+    """Return the robust standard deviation of float ``(n,)`` without NaN, widened where it rests on few; 0 if empty."""
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0
@@ -50,7 +50,7 @@ def remainders(values: np.ndarray, usable: np.ndarray, breaks: tuple[int, ...] =
     found = np.full(n, np.nan)
     level = np.searchsorted(np.array(sorted(breaks)), np.arange(n), side="right")
     good = usable & np.isfinite(values)
-    for z in np.flatnonzero(np.isfinite(values)):
+    for z in map(int, np.flatnonzero(np.isfinite(values))):
         near = np.arange(max(0, z - REACH), min(n, z + REACH + 1))
         near = near[good[near] & (near != z) & (level[near] == level[z])]
         if len(near) < 2:

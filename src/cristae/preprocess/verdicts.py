@@ -1,8 +1,8 @@
 """What is wrong with a stack: each fault with its measure and its bar.
 
-A slice is set against its neighbours and the spread of the whole stack (`cristae.preprocess.spread`), with a floor below
-which nothing is worth a word; so an ordinary stack, however lively, raises no alarm. One cause gives one finding: a
-slice out of focus has less contrast too, and is named for the focus only.
+A slice is set against its neighbours and the spread of the whole stack (`cristae.preprocess.spread`), with a floor
+below which nothing is worth a word; so an ordinary stack, however lively, raises no alarm. One cause gives one finding:
+a slice out of focus has less contrast too, and is named for the focus only.
 
 Faults that need the neighbours in order are looked for last, among slices that are good in themselves.
 """
@@ -220,8 +220,8 @@ def contrast(stack: Stack, good: np.ndarray, threshold: float) -> tuple[np.ndarr
 def shifted(stack: Stack, good: np.ndarray, threshold: float) -> tuple[np.ndarray, dict[int, tuple[float, float]]]:
     """Score slices that lie beside their neighbours, or from which on all do.
 
-    The shift from slice to slice is set against that of the neighbours. One slice alone gives two jumps, there and back,
-    and is named once. Returned with it: how far, along y and x in pixels, by slice.
+    The shift from slice to slice is set against that of the neighbours. One slice alone gives two jumps, there and
+    back, and is named once. Returned with it: how far, along y and x in pixels, by slice.
     """
     n, score = len(stack), np.zeros(len(stack))
     believed = np.zeros(n, np.bool_)
@@ -308,7 +308,7 @@ def _steps(kind: str, found: Mapping[int, float], score: np.ndarray, stack: Stac
         if score[z] < 1:
             continue
         if kind == "brightness":
-            words = f"from here on the stack is {'brighter' if step > 0 else 'darker'} by {abs(step):.1f} times its contrast"
+            words = f"from here on the stack is {'brighter' if step > 0 else 'darker'} by {abs(step):.1f} contrasts"
         else:
             change = 100 * (np.exp(step) - 1)
             words = f"from here on the contrast is {abs(change):.0f} % {'higher' if step > 0 else 'lower'}"

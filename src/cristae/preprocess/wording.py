@@ -31,7 +31,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "duplicated": "look for the slice that was to stand here; else exclude the copy",
     "shuffled": "put the files in order and import again; else exclude these slices",
     "gap": "look for the lost slices; if they are gone, put empty ones in their place, so that distances are right",
-    "strangers": "if these are selected slices, leave out what compares neighbours; else look at the order of the files",
+    "strangers": "if these are selected slices, expect little of what compares neighbours (cells, track); else look at "
+    "the order of the files",
     "out_of_focus": "exclude them from learning and measuring",
     "charging": "exclude them, or live with it if the halo lies outside of what you measure",
     "curtaining": "mild stripes do no harm; exclude slices in which they cross what you measure",

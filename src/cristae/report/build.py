@@ -28,6 +28,7 @@ from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
 from cristae.report.certainty import certainty_part
+from cristae.report.check import check_section
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
 from cristae.report.networks import networks_section
@@ -102,6 +103,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
             ],
             "certainty": certainty_part(found, writer),
+            "check": check_section(project, writer),
             "cells": cells_part(found, writer),
             "measured": measure_part(project, writer),
             "networks": networks_section(project, writer.figure),

@@ -69,8 +69,9 @@ def check_settings(project: Project, changes: Mapping[str, Any]) -> CheckSetting
 def check(project: Project, settings: CheckSettings | None = None, options: Options | None = None) -> Run:
     """Look over the image of a project and name what is wrong with it, and where.
 
-    Writes ``check`` (a row per slice with every measure, scores from 1 on where it is flagged, and flags) as Parquet and
-    CSV, ``findings.csv`` and ``findings.json`` (what, where, how bad, what to do) and a figure of the measures along z.
+    Writes ``check`` (a row per slice with every measure, scores from 1 on where it is flagged, and flags) as Parquet
+    and CSV, ``findings.csv`` and ``findings.json`` (what, where, how bad, what to do) and a figure of the measures
+    along z.
     Nothing is changed; see `exclude_severe`.
 
     Raises
@@ -145,7 +146,9 @@ def exclude_slices(
     annotations = project.annotations
     labelled = {z for name in annotations.classes for z in annotations.labelled_slices(name)} & set(found)
     if labelled:
-        options.notify(f"check: slices {number_ranges(labelled)} are labelled; their labels are not learnt from any more")
+        options.notify(
+            f"check: slices {number_ranges(labelled)} are labelled; their labels are not learnt from any more"
+        )
     return found
 
 
@@ -227,7 +230,9 @@ def _stated(stated: Sequence[float | None] | None, used: Sequence[float]) -> lis
     if ratio <= 1 + _ALIKE:
         return []
     said = " × ".join("?" if one is None else f"{one:.4g}" for one in stated or ())
-    words = f"the files state voxels of {said} nm (z, y, x), the project says {' × '.join(f'{one:.4g}' for one in used)}"
+    words = (
+        f"the files state voxels of {said} nm (z, y, x), the project says {' × '.join(f'{one:.4g}' for one in used)}"
+    )
     return [Finding("voxel_size", (), max(1.0, ratio), words, ADVICE["voxel_size"])]
 
 

@@ -21,7 +21,8 @@ from cristae.preprocess.wording import TITLES
 
 _STYLE: Any = {**PLAIN, "font.size": 9, "axes.grid": True, "svg.fonttype": "path"}
 _PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...], tuple[str, ...]], ...] = (
-    ("grey value", (("brightness", "median", BLUE), ("contrast", "contrast", ORANGE)), ("brightness", "contrast")),
+    ("median grey value", (("brightness", "", BLUE),), ("brightness",)),
+    ("contrast", (("contrast", "", ORANGE),), ("contrast",)),
     ("sharpness (log)", (("sharpness", "", GREEN),), ("out_of_focus",)),
     (
         "stripes / contrast",

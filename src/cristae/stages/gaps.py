@@ -68,7 +68,7 @@ class GapSources:
         lost = frozenset(self.project.lost_slices)
 
         def even(plane: np.ndarray, z: int) -> np.ndarray:
-            """Return the image as flow wants it: 8 bit and equally bright; a slice that is missing, or bad, is 0 all over."""
+            """Return the image as flow wants it: 8 bit and equally bright; a missing or bad slice is 0 all over."""
             if z in lost or not plane.any():
                 return reduced(np.zeros(plane.shape, np.uint8), factor)
             level = (plane.astype(np.float32) - np.float32(mean[z])) * np.float32(40 / deviation[z]) + 128

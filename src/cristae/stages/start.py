@@ -69,7 +69,7 @@ class Source:
         """Return the curve of a model if it was made for the image of `project`; one for another says nothing."""
         image = str(self.run.manifest.get("inputs", {}).get("image"))
         # Behind the digest may stand which slices were left out.
-        return model.curve if image.split(" ")[0] == str(project.image_facts.get("digest")) else UNCHANGED
+        return model.curve if image.split(" ", maxsplit=1)[0] == str(project.image_facts.get("digest")) else UNCHANGED
 
 
 def find_source(where: str, project: Project) -> Source:

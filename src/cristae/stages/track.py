@@ -40,7 +40,9 @@ class TrackSettings(BaseModel):
     )
     smallest_body_um2: float = Field(0.08, ge=0, description="a smaller part of a slice is an island")
     longest_gap: int = Field(16, ge=1, description="slices that a link may bridge")
-    bad_slices: tuple[int, ...] = Field((), description="slices to bridge, besides missing ones and the bad ones of the project")
+    bad_slices: tuple[int, ...] = Field(
+        (), description="slices to bridge, besides missing ones and the bad ones of the project"
+    )
 
 
 def track_settings(project: Project, changes: Mapping[str, Any]) -> TrackSettings:
