@@ -89,7 +89,7 @@ def gap(image: np.ndarray, z: int, strength: float, rng: Generator) -> np.ndarra
 def shift(image: np.ndarray, z: int, strength: float, rng: Generator) -> np.ndarray:
     """Move one slice by 8 pixels at strength 1, in any direction; what comes in is mirrored."""
     angle = rng.uniform(0, 2 * np.pi)
-    return _with(image, z, moved(image[z], 8 * strength * np.sin(angle), 8 * strength * np.cos(angle)))
+    return _with(image, z, moved(image[z], round(8 * strength * np.sin(angle)), round(8 * strength * np.cos(angle))))
 
 
 def drift(image: np.ndarray, z: int, strength: float, rng: Generator) -> np.ndarray:

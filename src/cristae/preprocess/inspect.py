@@ -70,6 +70,8 @@ class Look:
         float32 ``(DISTANCES + 1,)``: likeness of the slice to itself moved by so many reduced pixels, 1 at 0.
     factor
         Side of a reduced pixel in pixels.
+    chance
+        Likeness that two slices of this size have that have nothing to do with each other.
     spectrum, core
         What `fit` compares: complex and float32 arrays, not kept.
     """
@@ -88,6 +90,7 @@ class Look:
     grid: np.ndarray
     likeness: np.ndarray
     factor: int
+    chance: float
     spectrum: np.ndarray
     core: np.ndarray
 
@@ -163,6 +166,7 @@ def look(plane: np.ndarray) -> Look:
         grid=_grid(reduced),
         likeness=_likeness_to_itself(spectrum, reduced.shape),
         factor=factor,
+        chance=chance_of(reduced.shape),
         spectrum=spectrum,
         core=_core(values),
     )
@@ -190,6 +194,19 @@ def fit(this: Look, before: Sequence[Look]) -> Fit:
         if same > copy:
             copy, lag = same, k + 1
     return Fit(likeness, shift[0], shift[1], copy, lag)
+
+
+def chance_of(shape: tuple[int, ...]) -> float:
+    """Return the greatest correlation, over all shifts, to expect of two reduced slices that have nothing in common.
+
+    Of n independent pixels a correlation is about normal with deviation 1 / sqrt(n), and the greatest of m such numbers
+    about sqrt(2 ln m) deviations. Pixels within a smoothed spot are one, and the window leaves three eighths of each
+    side.
+    """
+    fine = 4 * np.pi * _BAND_PASS[0] ** 2
+    n_pixels = max(1.0, float(np.prod(shape)) * 0.375**2 / fine)
+    n_shifts = max(2.0, float(np.prod(shape)) * (2 * _MARGIN) ** 2 / fine)
+    return float(min(1.0, np.sqrt(2 * np.log(n_shifts) / n_pixels)))
 
 
 def histogram(plane: np.ndarray) -> np.ndarray:
@@ -307,7 +324,8 @@ def _blank(plane: np.ndarray, digest: bytes, factor: int) -> Look:
     likeness = np.zeros(DISTANCES + 1, np.float32)
     shape = _grid(_reduced(np.zeros(plane.shape, np.float32), factor))
     empty = float(grey == 0)
-    return Look(True, digest, grey, 0.25, 0, 0, empty, 0, 0, np.nan, np.nan, shape, likeness, factor, nothing, nothing)
+    measures = (0.0, 0.0, empty, 0.0, 0.0, np.nan, np.nan)
+    return Look(True, digest, grey, 0.25, *measures, shape, likeness, factor, 1.0, nothing, nothing)
 
 
 def _reduced(values: np.ndarray, factor: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The likeness of two slices falls with the distance at which they were cut. In a stack in order each slice is likest to
 its neighbours, and the likeness at lag 1, 2, 3... is a ruler: a pair of neighbours as unlike as slices usually are
-at lag 3 has two slices missing between them. A slice that is bad in itself is unlike to all, which is no question of order.
+at lag 3 has two slices missing between them. A slice that is bad in itself is unlike to all, which is no question of
+order.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SWAPPED = 0.8
 _LOST = 0.75
 """Slices that seem to be lost from which on a gap is believed."""
 _UNLIKE = 0.1
-"""Likeness below which two slices have nothing in common."""
+"""Likeness below which two slices have nothing in common, or twice that of chance where this is more."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def strangers(
 
 
 def gaps(
-    likeness: np.ndarray, usable: np.ndarray, lags: np.ndarray, settled: Sequence[int], threshold: float
+    likeness: np.ndarray, usable: np.ndarray, lags: np.ndarray, settled: Sequence[int], bars: tuple[float, float]
 ) -> list[Gap]:
     """Return where slices are lacking that nobody noted.
 
@@ -153,9 +154,10 @@ def gaps(
         As in `shuffled`.
     settled
         Slices of which something else is known already; nothing is said of gaps beside them.
-    threshold
-        How many spreads a gap has at least.
+    bars
+        How many spreads a gap has at least, and the likeness below which slices have nothing in common.
     """
+    threshold, lowest = bars
     if not np.isfinite(lags[:2]).all():
         return []
     lost = _slices_lost(likeness, usable, lags)
@@ -164,22 +166,27 @@ def gaps(
     scale = 1.4826 * float(np.median(lost[lost > 0])) if (lost > 0).any() else 0.0
     found = []
     # Beside slices that are alike, two with nothing in common are a gap in a stack of any length.
-    torn = (np.nan_to_num(likeness[:, 0], nan=1.0) < _UNLIKE) & (lags[0] > 4 * _UNLIKE)
+    torn = (np.nan_to_num(likeness[:, 0], nan=1.0) < lowest) & (lags[0] > 4 * lowest)
     for z in np.flatnonzero((np.nan_to_num(lost) > max(_LOST, 0.9 * threshold * scale)) | (torn & np.isfinite(lost))):
         place = int(z)
         near = lost[max(0, place - 2) : place + 3]
         if place in taken or (lost[place] < np.nanmax(near) and not torn[place]):
             continue
         here, known = float(likeness[place, 0]), lags[np.isfinite(lags)]
-        far = here < max(_UNLIKE, float(known[-1]) * 0.9) if len(known) > 1 else True
+        far = here < max(lowest, float(known[-1]) * 0.9) if len(known) > 1 else True
         n_lost = None if far else max(1, int(np.argmin(np.abs(known - here))))
         found.append(Gap(place, n_lost, float(lost[place] / max(scale, _LOST / threshold))))
     return found
 
 
-def unlike(lags: np.ndarray) -> bool:
+def unlike(lags: np.ndarray, chance: float) -> bool:
     """Say whether neighbouring slices have nothing in common, so that nothing can be said of their order."""
-    return bool(len(lags) and np.isfinite(lags[0]) and lags[0] < _UNLIKE)
+    return bool(len(lags) and np.isfinite(lags[0]) and lags[0] < nothing_in_common(chance))
+
+
+def nothing_in_common(chance: float) -> float:
+    """Return the likeness below which two slices have nothing in common."""
+    return max(_UNLIKE, 1.5 * chance)
 
 
 def _best_order(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-_LOWEST = 0.15
+_LOWEST = 0.2
 """Likeness below which a correlation says nothing about distance."""
 
 
-def spacing_px(own: np.ndarray, lags: np.ndarray) -> float:
+def spacing_px(own: np.ndarray, lags: np.ndarray, chance: float = 0.0) -> float:
     """Return how many pixels apart slices are, as far as likeness can tell.
 
     Parameters
@@ -22,6 +22,8 @@ def spacing_px(own: np.ndarray, lags: np.ndarray) -> float:
         float ``(distances,)``: likeness of slices to themselves moved by 0, 1, 2... pixels; NaN where unknown.
     lags
         float ``(lags,)``: likeness of slices 1, 2... apart; NaN where unknown.
+    chance
+        Likeness of slices that have nothing to do with each other; what is less than twice that counts for nothing.
 
     Returns
     -------
@@ -36,11 +38,11 @@ def spacing_px(own: np.ndarray, lags: np.ndarray) -> float:
     found = []
     for lag, like in enumerate(lags, start=1):
         # At a pixel or less noise rules, and near 0 everything is equally far.
-        if not np.isfinite(like) or not max(_LOWEST, curve[-1]) < like < curve[2]:
+        if not np.isfinite(like) or not max(_LOWEST, 2 * chance, curve[-1]) < like < curve[2]:
             continue
         found.append(float(np.interp(-like, -curve, np.arange(stop))) / lag)
     if not found and np.isfinite(lags).any():
         last = int(np.flatnonzero(np.isfinite(lags))[-1])
-        if lags[last] >= curve[2]:  # slices hardly differ: at most so far apart
+        if lags[last] >= max(curve[2], 2 * chance):  # slices hardly differ: at most so far apart
             return float(np.interp(-lags[last], -curve, np.arange(stop))) / (last + 1)
     return float(np.median(found)) if found else float("nan")

@@ -56,6 +56,8 @@ class Stack:
         float64 ``(distances,)``: likeness of a slice to itself moved by so many reduced pixels, the median of all.
     factor
         Pixels per reduced pixel.
+    chance
+        Likeness of slices that have nothing to do with each other.
     """
 
     blank: np.ndarray
@@ -76,6 +78,7 @@ class Stack:
     same: np.ndarray
     own: np.ndarray
     factor: int
+    chance: float
 
     def __len__(self) -> int:
         return len(self.blank)
@@ -132,6 +135,7 @@ def table_of(looks: Sequence[Look], fits: Sequence[Fit]) -> dict[str, np.ndarray
         "grid": np.stack([one.grid for one in looks]).astype(np.float16),
         "own": np.stack([one.likeness for one in looks]).astype(np.float32),
         "factor": np.array([one.factor for one in looks]),
+        "chance": np.array([one.chance for one in looks]),
         "likeness": np.stack([one.likeness for one in fits]),
         "shift": np.array([(one.shift_y, one.shift_x) for one in fits], np.float64),
         "copy": np.array([one.copy for one in fits], np.float64),
@@ -156,4 +160,5 @@ def stack_of(parts: Sequence[Mapping[str, np.ndarray]]) -> Stack:
         same=np.where(same < np.arange(len(same)), same, -1),
         own=np.median(own[imaged], axis=0) if imaged.any() else np.full(own.shape[1], np.nan),
         factor=int(joined["factor"][0]),
+        chance=float(joined["chance"].min()),
     )

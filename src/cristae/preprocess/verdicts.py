@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cristae.preprocess.order import gaps, ruler, shuffled, strangers, unlike
+from cristae.preprocess.order import gaps, nothing_in_common, ruler, shuffled, strangers, unlike
 from cristae.preprocess.scale import spacing_px
 from cristae.preprocess.spread import outlying, remainders, spread_of, steps
 from cristae.preprocess.stack import KINDS, Finding, Stack
@@ -51,6 +51,8 @@ DRIFTING = 1.0
 """Pixels per slice from which on a stack drifts."""
 THICKNESS = 2.5
 """How many times thicker or thinner than stated slices seem, if the voxel size is doubted."""
+_BLIND = 0.3
+"""Slices so small that any two are that alike are not judged by their order."""
 _RELIABLE = 0.15
 """Likeness from which on the shift of two slices is believed."""
 
@@ -124,7 +126,7 @@ def judge(stack: Stack, anisotropy: float | None = None, threshold: float = THRE
         *_steps("contrast", contrast_steps, scores["contrast"], stack),
     ]
     findings += _per_kind(stack, scores, {*level_steps, *contrast_steps})
-    spacing = spacing_px(stack.own, lags) * stack.factor
+    spacing = spacing_px(stack.own, lags, stack.chance) * stack.factor
     findings += _whole(stack, ordered, spacing, anisotropy)
     findings.sort(key=lambda one: (KINDS.index(one.kind), one.slices))
     return Verdict(tuple(findings), scores, lags, spacing)
@@ -166,7 +168,9 @@ def charging(stack: Stack, good: np.ndarray, striped: np.ndarray, threshold: flo
     places = np.flatnonzero(good)
     if len(places) < 3 or min(stack.grid.shape[1:]) < 2:
         return score
-    grids = stack.grid[places].copy()
+    # Blur lowers the contrast, in which blocks are counted: without this it would make them shine.
+    fainter = np.minimum(1.0, stack.contrast[places] / np.median(stack.contrast[places]))
+    grids = stack.grid[places] * fainter[:, None, None]
     for i in np.flatnonzero(striped[places]):  # stripes fill whole rows or columns, a halo does not
         grids[i] -= np.median(grids[i], axis=0, keepdims=True)
         grids[i] -= np.median(grids[i], axis=1, keepdims=True)
@@ -225,7 +229,7 @@ def shifted(stack: Stack, good: np.ndarray, threshold: float) -> tuple[np.ndarra
     """
     n, score = len(stack), np.zeros(len(stack))
     believed = np.zeros(n, np.bool_)
-    believed[1:] = good[1:] & good[:-1] & (stack.likeness[1:, 0] > _RELIABLE)
+    believed[1:] = good[1:] & good[:-1] & (stack.likeness[1:, 0] > max(_RELIABLE, 2 * stack.chance))
     off = np.stack([remainders(np.where(believed, stack.shift[:, k], np.nan), believed) for k in range(2)], axis=1)
     off = np.nan_to_num(off)
     scale = [max(spread_of(off[believed, k]), SHIFT_FLOOR * stack.factor) for k in range(2)]
@@ -269,10 +273,11 @@ def _order(
     """Enter slices out of order and gaps into the scores, and return what is to be said of them one by one."""
     findings = []
     n_pairs = int((sound[1:] & sound[:-1]).sum())
-    if unlike(lags):
-        every = tuple(int(z) for z in np.flatnonzero(sound))
+    if stack.chance > _BLIND or n_pairs < 2:
+        return []
+    if unlike(lags, stack.chance):
         words = f"neighbouring slices have nothing in common (likeness {lags[0]:.2f})"
-        return [Finding("gap", (), 2.0, words, ADVICE["strangers"])] if n_pairs >= 2 and len(every) > 2 else []
+        return [Finding("gap", (), 2.0, words, ADVICE["strangers"])]
     for group, gain in shuffled(stack.likeness, sound, lags):
         scores["shuffled"][list(group)] = np.maximum(scores["shuffled"][list(group)], max(1.0, gain))
         words = f"these slices stand in another order than they were cut in: {', '.join(map(str, group))} is right"
@@ -284,8 +289,9 @@ def _order(
         where = f"looks like slices near {one.beside}" if one.beside is not None else "belongs to none of the others"
         words = f"fits neither neighbour, though these fit each other; it {where}"
         findings.append(Finding("shuffled", (one.z,), score, words, ADVICE["shuffled"]))
+    bars = threshold, nothing_in_common(stack.chance)
     settled = np.flatnonzero(~(sound & (scores["shuffled"] < 1)))
-    for gap in gaps(stack.likeness, sound, lags, [int(z) for z in settled], threshold):
+    for gap in gaps(stack.likeness, sound, lags, [int(z) for z in settled], bars):
         score = max(1.0, gap.score / threshold)
         scores["gap"][gap.z] = score
         how_many = "many slices are" if gap.n_lost is None else f"about {gap.n_lost} slice{'s are' * (gap.n_lost > 1)}"
@@ -352,7 +358,7 @@ def _drift(stack: Stack, good: np.ndarray, spacing: float) -> Iterable[Finding]:
     Tissue that runs obliquely moves from slice to slice, too, the farther the thicker slices are: what is less than
     half of their `spacing` in pixels is no fault.
     """
-    believed = good[1:] & good[:-1] & (stack.likeness[1:, 0] > _RELIABLE)
+    believed = good[1:] & good[:-1] & (stack.likeness[1:, 0] > max(_RELIABLE, 2 * stack.chance))
     shift = stack.shift[1:][believed]
     if len(shift) < 5:
         return
