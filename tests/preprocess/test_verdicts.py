@@ -108,7 +108,7 @@ def test_no_contrast_counts_as_missing_whatever_its_grey(clean, verdict) -> None
 
 
 def test_brightness_jumps_of_the_phantom_are_found_where_they_are(verdict) -> None:
-    stack = render((36, 256, 256), seed=0)
+    stack = render((36, 128, 160), seed=0)
     means = stack.mean(axis=(1, 2))
     jumps = [z for z in range(1, 35) if abs(means[z] - np.median(means[max(0, z - 3) : z + 4])) > 12]
     (one,) = verdict(stack).findings
@@ -118,7 +118,7 @@ def test_brightness_jumps_of_the_phantom_are_found_where_they_are(verdict) -> No
 def test_a_wrong_voxel_size_is_doubted(clean, verdict) -> None:
     assert told(verdict(clean, 5.0)) == [("voxel_size", ())]
     assert told(verdict(clean, 1.6)) == []
-    thick = render((24, 256, 256), seed=1, voxel_size=(40.0, 8.0, 8.0), **CLEAN)
+    thick = render((20, 224, 224), seed=1, voxel_size=(40.0, 8.0, 8.0), **CLEAN)
     assert told(verdict(thick, 5.0)) == []
     assert told(verdict(thick, 1.0)) == [("voxel_size", ())]
     assert "thicker" in verdict(thick, 1.0).findings[0].words

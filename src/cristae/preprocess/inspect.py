@@ -312,7 +312,7 @@ def sharpness_and_noise(values: np.ndarray) -> tuple[float, float]:
             power += np.abs(np.fft.rfft2((tile - tile.mean()) * window)) ** 2
     power /= len(corners[0]) * len(corners[1]) * float((window**2).sum())
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
-    floor = float(np.median(power[frequency > 0.42]))
+    floor = float(power[frequency > 0.42].mean())
     fine = float(power[(frequency > 1 / 8) & (frequency < 1 / 4)].mean()) - floor
     coarse = float(power[(frequency > 1 / 40) & (frequency < 1 / 12)].mean()) - floor
     sharpness = np.log(max(fine, 1e-6) / max(coarse, 1e-6))
