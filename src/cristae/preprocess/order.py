@@ -88,23 +88,36 @@ def shuffled(likeness: np.ndarray, usable: np.ndarray, lags: np.ndarray) -> list
     step = max(float(lags[0] - lags[1]), 0.01)
     order = [int(z) for z in np.flatnonzero(usable)]
     inner = min(_INNER, len(order) - 2)
-    found: list[tuple[tuple[int, ...], float]] = []
     if inner < 2:
-        return found
+        return []
     orders = list(permutations(range(1, inner + 1)))
-    start = 0
-    while start + inner + 2 <= len(order):
+    cut, gains, start = list(order), dict.fromkeys(order, 0.0), 0
+    n_left = 4 * len(order)  # likenesses that contradict each other could go round in circles
+    while start + inner + 2 <= len(order) and n_left:
         window = order[start : start + inner + 2]
         new, gain = _best_order(window, likeness, orders)
         if gain > _SWAPPED * step:
-            moved = [z for z, other in zip(window, new, strict=True) if z != other]
-            found.append((tuple(z for z in new if z in moved), gain / step))
             order[start : start + inner + 2] = new
+            for z in new:
+                gains[z] += gain / step
             start = max(0, start - inner)  # a slice may have to go on to an earlier window
-            if len(found) > len(order):
-                break
+            n_left -= 1
         else:
             start += 1
+    return [(group, max(gains[z] for z in group)) for group in _exchanged(cut, order)]
+
+
+def _exchanged(before: Sequence[int], after: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the shortest runs of `after` that hold the same as `before` there, in another order."""
+    found, first, ahead = [], 0, set[int]()
+    for i, (one, other) in enumerate(zip(before, after, strict=True)):
+        ahead ^= {one}
+        ahead ^= {other}
+        if not ahead:
+            run = tuple(after[first : i + 1])
+            if run != tuple(before[first : i + 1]):
+                found.append(tuple(z for z, old in zip(run, before[first : i + 1], strict=True) if z != old))
+            first = i + 1
     return found
 
 
