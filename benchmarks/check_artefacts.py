@@ -1,11 +1,10 @@
 """`cristae check` on faults that were put in on purpose: how many are found, and how often it cries wolf.
 
-Every kind of fault, one at a time, at several strengths and places of several phantoms without faults, and in the FIB-SEM
-stack of the fly. Found means: named by its kind, with exactly the slices that are wrong. Strength 1 is what a
-microscopist sees at once, 0.5 what one sees when looking for it; see `cristae.phantom.faults`. False alarms are findings
-beside the one that was put in, and any on stacks as they are. There is no peer that names faults of a stack; the time is
-set against reading the slices and a phase correlation of scikit-image between neighbours, which is the least that any
-check must do.
+Every kind of fault, one at a time, at several strengths and places of several phantoms without faults, and in the
+FIB-SEM stack of the fly. Found means: named by its kind, with exactly the slices that are wrong. Strength 1 is what a
+microscopist sees at once, 0.5 what one sees when looking for it; see `cristae.phantom.faults`. False alarms are
+findings beside the one that was put in, and any on stacks as they are. There is no peer that names faults of a stack;
+the time is set against a phase correlation of scikit-image between neighbours, which is the least that a check must do.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 import tifffile
@@ -148,6 +148,6 @@ def _pace(stack: np.ndarray) -> tuple[float, float]:
         before = [this, *before][:LAGS]
     ours = len(wide) / (time.perf_counter() - begun)
     begun = time.perf_counter()
-    for one, other in zip(wide[:2], wide[1:3], strict=True):
+    for one, other in pairwise(wide[:3]):
         phase_cross_correlation(one, other, upsample_factor=10)
     return ours, 2 / (time.perf_counter() - begun)
