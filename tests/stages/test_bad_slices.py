@@ -10,9 +10,11 @@ from truth_projects import FAST, truth_project
 
 import cristae
 from cristae.errors import DataError
+from cristae.geometry import Block, Box
 from cristae.io.ome_zarr import open_volume, write_facts
 from cristae.stages.gaps import GapSources
 from cristae.stages.options import Options
+from cristae.stages.predict import Smoothing
 from cristae.stages.schemes import unlabelled_slices, view_of
 from cristae.stages.train_settings import TrainSettings
 
@@ -61,6 +63,14 @@ def test_a_bad_slice_is_predicted_between_its_neighbours(make_small, tiny) -> No
     probability = open_volume(cristae.predict(project).path / "disc.ome.zarr").read().astype(float)
     between = np.stack([probability[5], probability[7]])
     assert (probability[6] <= between.max(axis=0) + 30).all() and (probability[6] >= between.min(axis=0) - 30).all()
+
+
+def test_in_a_long_row_of_bad_slices_the_nearest_good_one_speaks() -> None:
+    smoothing = Smoothing(0.7, 0.5, frozenset(range(2, 14)))
+    box = Box((0, 0, 0), (16, 1, 2))
+    probability = np.full(box.shape, 200, np.uint8)
+    smooth, mask = smoothing(Block(box, box), probability)
+    assert (np.abs(smooth.astype(int) - 200) <= 1).all() and mask.all()
 
 
 def test_labels_on_bad_slices_are_not_learnt_from(make_small, tiny) -> None:

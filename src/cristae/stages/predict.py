@@ -185,7 +185,8 @@ def _predict_group(
 class Smoothing:
     """Block function: mean over the axes predicted along, Gaussian smoothing along z, then the mask.
 
-    Missing slices carry no weight.
+    Slices that are missing, or bad, carry no weight; farther from all others than smoothing reaches, they are what was
+    predicted from the slice that stands in for them.
     """
 
     def __init__(self, sigma: float, threshold: float, missing: frozenset[int]) -> None:
@@ -205,7 +206,8 @@ class Smoothing:
             )
             weight = convolve1d(known, kernel, mode="constant")[:, None, None]
             total = convolve1d(probability * known[:, None, None], kernel, axis=0, mode="constant")
-            smooth = np.rint(total / np.maximum(weight, 1e-6))[inner].astype(np.uint8)
+            mean = np.where(weight > 0, total / np.maximum(weight, 1e-6), probability)
+            smooth = np.rint(mean)[inner].astype(np.uint8)
         return [smooth, (smooth >= self.lowest).astype(np.uint8)]
 
     def without_mask(self, block: Block, *looks: np.ndarray) -> list[np.ndarray]:
