@@ -32,5 +32,6 @@ ROWS = (
     "measure_spectrum",
     "measure_scale",
     "measure_real",
+    "check_artefacts",
 )
 """Names of all rows, in the order of the table."""

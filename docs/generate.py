@@ -24,6 +24,7 @@ from cristae.phantom.settings import PhantomSettings
 from cristae.stages.adapt import AdaptSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
+from cristae.stages.check import CheckSettings
 from cristae.stages.compare import CompareSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
@@ -42,6 +43,7 @@ WIDTH = 100
 """Columns of a help text."""
 
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
+    ("check", CheckSettings, "Used by `cristae check`."),
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("adapt", AdaptSettings, "Used by `cristae adapt`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),

@@ -37,6 +37,9 @@ import tifffile
 
 import cristae
 from cristae.cli import cli
+from cristae.io.tiff import write_folder
+from cristae.phantom.faults import FAULTS
+from cristae.volume import Volume
 from measured_projects import measured_objects, measured_project
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +92,10 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
     phantom = cristae.make_phantom(folder / "project", shape=SHAPE, n_labelled=3)
     cristae.export(phantom, "image", folder / "slices")
+    faulty = phantom.image.read()
+    for kind, z in (("out_of_focus", 6), ("duplicated", 12), ("brightness", 17)):
+        faulty = FAULTS[kind](faulty, z, 1.0, np.random.default_rng(z))
+    write_folder(Volume(faulty, phantom.image.grid), folder / "faulty", "bx1")
     layers = {name: phantom.truth.layer(name).read(phantom.truth.grid.box) for name in ("nucleus", "mitochondrion")}
     nuclei, mitochondria = layers["nucleus"], layers["mitochondrion"]
     several = np.where(mitochondria == 1, 2, nuclei).astype(np.uint8)

@@ -29,6 +29,9 @@ from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells_settings import cells_settings
+from cristae.stages.check import check as _check
+from cristae.stages.check import check_settings, exclude_severe
+from cristae.stages.check import exclude_slices as _exclude_slices
 from cristae.stages.compare import CompareSettings
 from cristae.stages.compare import compare as _compare
 from cristae.stages.cross_validate import cross_validate as _cross_validate
@@ -88,6 +91,28 @@ def import_truth(
     return importing.import_truth(
         open_project(project), source, resolve_settings(importing.ImportLabelsSettings, settings), options
     )
+
+
+def check(project: Folder, *, exclude: bool = False, options: Options | None = None, **settings: Any) -> Run:
+    """Look over the image and name what is wrong with it, and where; settings are those of `CheckSettings`.
+
+    With `exclude` the slices with severe faults are added to ``bad_slices`` in the project file; see `exclude_slices`.
+    """
+    opened = open_project(project)
+    run = _check(opened, check_settings(opened, settings), options)
+    if exclude:
+        exclude_severe(opened, run, options)
+    return run
+
+
+def exclude_slices(
+    project: Folder, bad: Sequence[int], *, good: Sequence[int] = (), options: Options | None = None
+) -> tuple[int, ...]:
+    """Leave out `bad` slices from now on, take in `good` ones again, and return all that are left out.
+
+    Nothing is learnt or measured from them; neighbours stand in for them, flow and tracking bridge them.
+    """
+    return _exclude_slices(open_project(project), bad, good, options)
 
 
 def train(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

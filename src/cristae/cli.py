@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, stage_options
+from cristae.cli_check import check
+from cristae.console import (
+    GroupWithDefault,
+    Stage,
+    parse_class,
+    parse_group,
+    parse_slices,
+    project_argument,
+    score_table,
+    stage_options,
+)
 from cristae.errors import CristaeError, UsageError
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
-project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -102,6 +110,9 @@ def _label_command(verb: str, purpose: str) -> None:
 
 _label_command("labels", "Bring in labelled slices to learn from: a folder, a TIFF stack, or OME-Zarr.")
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
+
+
+cli.add_command(check)
 
 
 @cli.command()
@@ -251,7 +262,7 @@ def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
     else:
         run = api.evaluate(project, options=stage.options, **stage.settings("evaluate"))
     scores = json.loads((run.path / "scores.json").read_text())
-    tables = [_score_table(scores)] if scores["classes"] else []
+    tables = [score_table(scores)] if scores["classes"] else []
     stage.show(scores, "\n".join([*tables, *([cells_table(scores["cells"])] if "cells" in scores else [])]))
 
 
@@ -366,15 +377,6 @@ def phantom(stage: Stage, project: Path, labelled: int, with_cells: bool, **rest
     given |= stage.settings("phantom")
     made = api.make_phantom(project, options=stage.options, n_labelled=labelled, with_cells=with_cells, **given)
     stage.show({"project": made.path}, f"phantom with {labelled} labelled slices: {made.path}")
-
-
-def _score_table(scores: Mapping[str, Any]) -> str:
-    columns = ("dice_3d", "dice_2d_mean", "iou", "precision", "recall")
-    lines = [f"{scores['protocol']}, {scores['n_slices']} slices", f"{'':20}" + "".join(f"{c:>14}" for c in columns)]
-    for name, values in scores["classes"].items():
-        shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
-        lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
-    return "\n".join(lines)
 
 
 def main() -> None:

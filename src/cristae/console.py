@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
+"""The project folder, first argument of most commands; without it the folder that one is in."""
+
 
 class GroupWithDefault(click.Group):
     """A group of commands of which `default` is meant where the first word is none of them."""
@@ -127,7 +130,7 @@ def parse_group(text: str) -> tuple[str, tuple[Path, ...]]:
     return name.strip(), paths
 
 
-def parse_slices(text: str | None) -> tuple[int, ...] | None:
+def parse_slices(text: str | None, option: str = "slices") -> tuple[int, ...] | None:
     """Return the slices of ``0,6,13`` or ``0-9,20``; None without text."""
     if text is None:
         return None
@@ -140,8 +143,18 @@ def parse_slices(text: str | None) -> tuple[int, ...] | None:
                 raise ValueError
             slices.extend(chosen)
     except ValueError as error:
-        raise UsageError(f"--slices {text!r}: expected numbers and ranges such as 0,6,13 or 0-9,20") from error
+        raise UsageError(f"--{option} {text!r}: expected numbers and ranges such as 0,6,13 or 0-9,20") from error
     return tuple(slices)
+
+
+def score_table(scores: Mapping[str, Any]) -> str:
+    """Return the scores of every class as lines of text."""
+    columns = ("dice_3d", "dice_2d_mean", "iou", "precision", "recall")
+    lines = [f"{scores['protocol']}, {scores['n_slices']} slices", f"{'':20}" + "".join(f"{c:>14}" for c in columns)]
+    for name, values in scores["classes"].items():
+        shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
+        lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
+    return "\n".join(lines)
 
 
 def _bar(task: str) -> Progress:

@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,50 +30,20 @@ from typing import Any, Literal
 
 import tomli_w
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
-from cristae.annotations import Annotations, check_class_name
+from cristae.annotations import Annotations
 from cristae.environment import environment, peak_memory_mb
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
+from cristae.project_file import FORMAT, ProjectFile, without_none
 from cristae.settings import explain
 from cristae.volume import Volume
-
-FORMAT = 1
-"""Version of the project folder; a project with a larger number was made by a newer cristae."""
+from cristae.wording import number_ranges
 
 Status = Literal["running", "finished", "interrupted", "failed"]
-
-
-class ProjectFile(BaseModel):
-    """What stands in ``project.toml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = Field(FORMAT, ge=1, description="version of the project folder")
-    voxel_size_nm: Nanometres = Field(description="voxel size along z, y, x in nanometres")
-    classes: tuple[str, ...] = Field((), description="names of the structures to segment")
-    settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="per stage, the settings that differ from the defaults"
-    )
-
-    @field_validator("voxel_size_nm")
-    @classmethod
-    def _positive(cls, value: Nanometres) -> Nanometres:
-        if not all(0 < size < 1e6 for size in value):
-            raise ValueError(f"the voxel size is three positive numbers of nanometres (z, y, x), got {value}")
-        return value
-
-    @field_validator("classes")
-    @classmethod
-    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            check_class_name(name)
-        if len(set(value)) != len(value):
-            raise ValueError(f"class names must differ, got {', '.join(value)}")
-        return value
 
 
 @dataclass(frozen=True)
@@ -211,6 +181,30 @@ class Project:
         return read_facts(self.image_path) if self.image_path.exists() else {}
 
     @property
+    def lost_slices(self) -> tuple[int, ...]:
+        """Slices that nothing is learnt or measured from, ascending: missing in the import, or found to be bad.
+
+        Raises
+        ------
+        DataError
+            If ``bad_slices`` in the project file names slices that the image does not have.
+        """
+        return self._lost(self.image_facts)
+
+    @property
+    def image_fingerprint(self) -> str:
+        """What results depend on of the image: its content, and which slices are left out as bad."""
+        facts = self.image_facts
+        bad = {*self._lost(facts)} - set(facts.get("missing", ()))
+        return str(facts.get("digest")) + (f" without {number_ranges(bad)}" if bad else "")
+
+    def _lost(self, facts: Mapping[str, Any]) -> tuple[int, ...]:
+        bad, depth = self.file.bad_slices, len(facts.get("slice_mean", ()))
+        if bad and depth and bad[-1] >= depth:
+            raise DataError(f"bad_slices in {self._file} names {bad[-1]}; correct it: slices are 0 to {depth - 1}")
+        return tuple(sorted({*(int(z) for z in facts.get("missing", ())), *bad}))
+
+    @property
     def annotations(self) -> Annotations:
         """The labelled slices."""
         return Annotations(self.path / "annotations.ome.zarr", self._grid)
@@ -242,6 +236,23 @@ class Project:
         new = tuple(name for name in names if name not in content.classes)
         if new:
             self._save(content.model_copy(update={"classes": content.classes + new}))
+
+    def set_bad_slices(self, slices: Iterable[int]) -> tuple[int, ...]:
+        """Keep in the project file which slices are bad, in place of those that are noted there; return them.
+
+        Raises
+        ------
+        UsageError
+            If the image does not have these slices, or no other slice would be left.
+        """
+        bad = sorted(set(slices))
+        depth = self.image.shape[0]
+        if outside := [z for z in bad if not 0 <= z < depth]:
+            raise UsageError(f"the image has slices 0 to {depth - 1}; there is no slice {number_ranges(outside)}")
+        if len({*bad, *self.image_facts.get("missing", ())}) >= depth:
+            raise UsageError("no slice would be left; leave some in")
+        self._save(self.file.model_copy(update={"bad_slices": tuple(bad)}))
+        return tuple(bad)
 
     def stage_settings(self, stage: str) -> dict[str, Any]:
         """Return the settings of a stage that differ from the defaults, as the project file has them."""
@@ -328,7 +339,7 @@ class Project:
         before = {} if run.finished else run.manifest  # one that is done again starts from nothing
         with writable(self.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            complete = _without_none(settings.model_dump(mode="json"))
+            complete = without_none(settings.model_dump(mode="json"))
             write_atomically(run.path / "settings.toml", tomli_w.dumps(complete))
             run.update(
                 stage=run.stage,
@@ -377,7 +388,7 @@ class Project:
 
     def _save(self, content: ProjectFile) -> None:
         with writable(self.path):
-            write_atomically(self._file, tomli_w.dumps(_without_none(content.model_dump(mode="json"))))
+            write_atomically(self._file, tomli_w.dumps(without_none(content.model_dump(mode="json"))))
 
 
 def _last_wanted(manifest: Mapping[str, Any]) -> float:
@@ -386,12 +397,3 @@ def _last_wanted(manifest: Mapping[str, Any]) -> float:
 
 def _holds_no_output(path: Path) -> bool:
     return {file.name for file in path.rglob("*") if not file.is_dir()} <= {"settings.toml", "manifest.json"}
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: a setting that is None is simply absent, and absent means None."""
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-        if value is not None
-    }

@@ -20,11 +20,11 @@ from PIL.PngImagePlugin import PngImageFile
 
 from cristae.errors import DataError
 from cristae.geometry import Grid, Nanometres, Voxels, blocks
+from cristae.io.microscope import Stated, stated_by
 from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.tiff import READ_ERRORS, TiffStack, damaged, voxel_size_of
+from cristae.io.tiff import READ_ERRORS, TIFF_SUFFIXES, TiffStack, damaged, voxel_size_of
 from cristae.volume import ArrayLike, Volume
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg")
 
 # The plug-ins are called directly: `PIL.Image.open` refuses slices of more than 179 megapixels as an attack.
@@ -51,6 +51,8 @@ class ImageSource:
         Number that the file name of slice 0 carries; 0 where names carry none.
     notes
         Sentences that the user should see.
+    stated
+        Voxel size (z, y, x) in nm that the files state, whatever is used; z is None where they know pixels only.
     """
 
     volume: Volume
@@ -58,6 +60,7 @@ class ImageSource:
     files: tuple[str, ...] = ()
     first_number: int = 0
     notes: tuple[str, ...] = ()
+    stated: Stated | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,10 @@ def open_images(source: Path, voxel_size: Nanometres | None, *, allow_missing: b
         raise DataError(f"{source} does not exist; give a folder of slices, a TIFF stack or an OME-Zarr")
     array, notes = _as_grey(opened.volume.array, opened.files, source)
     grid, more = _grid(opened.volume.shape, voxel_size, stated, source)
-    return replace(opened, volume=Volume(array, grid, "image"), notes=(*opened.notes, *notes, *more))
+    seen = Volume(array, grid, "image")
+    return replace(
+        opened, volume=seen, notes=(*opened.notes, *notes, *more), stated=stated or stated_by(source, opened.files)
+    )
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -24,7 +24,6 @@ from cristae.errors import DataError, UsageError
 from cristae.geometry import Box, Voxels
 from cristae.io.images import (
     IMAGE_SUFFIXES,
-    TIFF_SUFFIXES,
     Header,
     list_images,
     read_header,
@@ -32,7 +31,7 @@ from cristae.io.images import (
     slice_numbers,
 )
 from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.tiff import TiffStack
+from cristae.io.tiff import TIFF_SUFFIXES, TiffStack
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ READ_ERRORS = (
 )
 """What decoders raise on damaged files."""
 
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _BIG = 2**32 - 2**25
 """From this many bytes on, offsets no longer fit a classic TIFF."""
 _SLAB_BYTES = 2**28

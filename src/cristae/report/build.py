@@ -28,6 +28,7 @@ from cristae.project import Project, Run
 from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
 from cristae.report.certainty import certainty_part
+from cristae.report.check import check_section
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
 from cristae.report.networks import networks_section
@@ -102,6 +103,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
             ],
             "certainty": certainty_part(found, writer),
+            "check": check_section(project, writer),
             "cells": cells_part(found, writer),
             "measured": measure_part(project, writer),
             "networks": networks_section(project, writer.figure),
@@ -275,6 +277,7 @@ def _volume_facts(found: Findings) -> list[tuple[str, str]]:
     if image is None:
         return []
     missing = [int(z) for z in found.project.image_facts.get("missing", ())]
+    bad = set(found.project.lost_slices) - set(missing)
     sizes = [n * size for n, size in zip(image.shape, image.grid.voxel_size, strict=True)]
     return [
         ("Voxels (z × y × x)", " × ".join(f"{n:,}" for n in image.shape)),
@@ -282,6 +285,7 @@ def _volume_facts(found: Findings) -> list[tuple[str, str]]:
         ("Physical size (z × y × x)", overlays.length_in_words(*sizes)),
         ("Grey values", str(image.dtype)),
         *([("Missing slices", number_ranges(missing))] if missing else []),
+        *([("Slices left out as bad", number_ranges(bad))] if bad else []),
     ]
 
 

@@ -193,7 +193,7 @@ def _pictures(
     except DataError:
         return
     labelled = [int(z) for z in separated.manifest["labelled_slices"]]
-    missing = [int(z) for z in found.project.image_facts.get("missing", ())]
+    missing = found.project.lost_slices
     shown = middles(labelled, image.shape[0], missing, MOST_GAPS)
     planes = [read_slice(cells, z) for z, _ in shown]
     colours = objects.colours_of(planes)

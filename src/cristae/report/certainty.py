@@ -194,7 +194,7 @@ def _look_first(found: Findings, name: str) -> tuple[int, ...]:
         return ()
     # Means of the coarsest level are those of the finest, up to rounding, and cost next to nothing.
     factor = round(layer.grid.voxel_size[0] / finest.grid.voxel_size[0])
-    known = set(found.labelled.get(name, ())) | set(found.project.image_facts.get("missing", ()))
+    known = set(found.labelled.get(name, ())) | set(found.project.lost_slices)
     depth, height, width = layer.shape
     doubt: dict[int, float] = {}
     for start in range(0, depth, CHUNK[0]):

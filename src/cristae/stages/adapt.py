@@ -105,7 +105,7 @@ def adapt(
     choose_device(settings.device)
     project.image  # noqa: B018  refused before anything is written
     found = find_source(str(source), project)
-    inputs = {"image": str(project.image_facts.get("digest")), "start": found.digest}
+    inputs = {"image": project.image_fingerprint, "start": found.digest}
     run = project.run("train", settings, inputs)
     if run.finished and not options.force:
         project.ask_again(run)

@@ -54,7 +54,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
     predicted = project.latest("predict")
     found = set(predicted.manifest["classes"]) if predicted else set()
     inputs = {
-        "image": str(project.image_facts["digest"]),
+        "image": project.image_fingerprint,
         "labels": project.annotations.fingerprint([name]),
         "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
     }

@@ -36,14 +36,14 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     options = options or Options()
     classes = classes_to_learn(project, settings)
     painted = {z for name in classes for z in project.annotations.labelled_slices(name)}
-    slices = sorted((painted & set(settings.slices or painted)) - set(settings.exclude_slices))
+    slices = sorted((painted & set(settings.slices or painted)) - {*settings.exclude_slices, *project.lost_slices})
     if len(slices) < 2:
         raise DataError(f"leaving one out takes at least two labelled slices; there are {len(slices)}")
     how = predict_settings(project, {})
     # Every slice scored here was labelled, but never to the network that predicted it.
     rules = evaluate_settings(project, {"exclude_labelled": False})
     inputs = {
-        "image": str(project.image_facts.get("digest")),
+        "image": project.image_fingerprint,
         "labels": project.annotations.fingerprint(classes),
         "prediction": how.model_dump_json(),
         "rules": rules.model_dump_json(),
@@ -110,7 +110,7 @@ def _learnable(project: Project, settings: TrainSettings) -> tuple[str, ...]:
         if any(
             (annotations.read_slice(name, z) == 1).any()
             for z in annotations.labelled_slices(name)
-            if z not in settings.exclude_slices and z in (settings.slices or (z,))
+            if z not in {*settings.exclude_slices, *project.lost_slices} and z in (settings.slices or (z,))
         )
     )
     if not kept:

@@ -65,10 +65,11 @@ class GapSources:
         """
         facts = self.project.image_facts
         mean, deviation = facts["slice_mean"], facts["slice_std"]
+        lost = frozenset(self.project.lost_slices)
 
         def even(plane: np.ndarray, z: int) -> np.ndarray:
-            """Return the image as flow wants it: 8 bit and equally bright; a missing slice is 0 all over."""
-            if not plane.any():
+            """Return the image as flow wants it: 8 bit and equally bright; a missing or bad slice is 0 all over."""
+            if z in lost or not plane.any():
                 return reduced(np.zeros(plane.shape, np.uint8), factor)
             level = (plane.astype(np.float32) - np.float32(mean[z])) * np.float32(40 / deviation[z]) + 128
             return reduced(np.clip(level, 1, 255).astype(np.uint8), factor)
@@ -84,7 +85,7 @@ class GapSources:
             before=self.labels(first, factor) if first in self.labelled else None,
             after=self.labels(last, factor) if last in self.labelled and last != first else None,
             complete=(first in complete, last in complete),
-            missing=frozenset(z - first for z in facts.get("missing", ()) if first <= z <= last),
+            missing=frozenset(z - first for z in lost if first <= z <= last),
         )
 
     def labels(self, z: int, factor: int = 1) -> np.ndarray:

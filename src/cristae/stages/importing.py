@@ -145,8 +145,12 @@ def import_image(
                 "first_number": opened.first_number,
                 "source": fingerprint,
                 "source_name": Path(source).name,
+                "stated_voxel_size_nm": opened.stated,
             },
         )
+        if project.file.bad_slices and project.image_facts.get("digest") not in (None, facts["digest"]):
+            options.notify("bad_slices in project.toml were those of the old image; the list is empty now")
+            project.set_bad_slices(())
         _put_in_place(project, workplace)
         options.notify(_describe(project.image_path.name, project.image))
         return project.image

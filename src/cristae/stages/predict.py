@@ -80,7 +80,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         raise DataError(f"{project.path} has no trained network yet; train one with: cristae train {project.path}")
     image = project.image
     engine = resolve_engine(settings.engine, choose_device(settings.device))
-    inputs = {"image": str(project.image_facts["digest"]), "train": trained.id, "weights": trained.manifest["weights"]}
+    inputs = {"image": project.image_fingerprint, "train": trained.id, "weights": trained.manifest["weights"]}
     if engine != "torch":  # another engine may round otherwise: what it predicts is another run
         inputs["engine"] = describe_engine(engine)
     # Memory decides in which blocks the work is done, not what comes out, so it is no part of what a run is.
@@ -185,7 +185,8 @@ def _predict_group(
 class Smoothing:
     """Block function: mean over the axes predicted along, Gaussian smoothing along z, then the mask.
 
-    Missing slices carry no weight.
+    Slices that are missing, or bad, carry no weight; farther from all others than smoothing reaches, they are what was
+    predicted from the slice that stands in for them.
     """
 
     def __init__(self, sigma: float, threshold: float, missing: frozenset[int]) -> None:
@@ -205,7 +206,8 @@ class Smoothing:
             )
             weight = convolve1d(known, kernel, mode="constant")[:, None, None]
             total = convolve1d(probability * known[:, None, None], kernel, axis=0, mode="constant")
-            smooth = np.rint(total / np.maximum(weight, 1e-6))[inner].astype(np.uint8)
+            mean = np.where(weight > 0, total / np.maximum(weight, 1e-6), probability)
+            smooth = np.rint(mean)[inner].astype(np.uint8)
         return [smooth, (smooth >= self.lowest).astype(np.uint8)]
 
     def without_mask(self, block: Block, *looks: np.ndarray) -> list[np.ndarray]:

@@ -106,13 +106,13 @@ def unlabelled_slices(project: Project, settings: TrainSettings, known: Set[int]
     Raises
     ------
     DataError
-        If every slice that was imaged has labels.
+        If every slice that is fit to learn from has labels.
     """
-    lost = set(project.image_facts.get("missing", ()))
+    lost = set(project.lost_slices)
     free = [z for z in range(project.image.shape[0]) if z not in lost and z not in known]
     if not free:
         raise DataError(
-            f"{settings.scheme} learns from unlabelled slices, and all of {project.path} are labelled; "
+            f"{settings.scheme} learns from unlabelled slices, and all good ones of {project.path} are labelled; "
             "train with: --set train.scheme=supervised"
         )
     chosen = np.linspace(0, len(free) - 1, min(settings.unlabelled, len(free)))
@@ -145,4 +145,4 @@ def view_of(project: Project, factor: int, neighbours: int, curve: Curve = UNCHA
     """Return how networks see the image of a project."""
     facts = project.image_facts
     mean, deviation = (np.array(facts[key], np.float64) for key in ("slice_mean", "slice_std"))
-    return View(factor, neighbours, mean, deviation, tuple(facts.get("missing", ())), curve)
+    return View(factor, neighbours, mean, deviation, project.lost_slices, curve)

@@ -67,8 +67,9 @@ class Source:
 
     def curve_for(self, project: Project, model: Model) -> Curve:
         """Return the curve of a model if it was made for the image of `project`; one for another says nothing."""
-        image = self.run.manifest.get("inputs", {}).get("image")
-        return model.curve if image == str(project.image_facts.get("digest")) else UNCHANGED
+        image = str(self.run.manifest.get("inputs", {}).get("image"))
+        # Behind the digest may stand which slices were left out.
+        return model.curve if image.split(" ", maxsplit=1)[0] == str(project.image_facts.get("digest")) else UNCHANGED
 
 
 def find_source(where: str, project: Project) -> Source:

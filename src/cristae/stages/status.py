@@ -65,6 +65,8 @@ def status(project: Project) -> list[StageStatus]:
     nothing = f"next: cristae import labels {project.path} SOURCE --class NAME"
     found.append(StageStatus("import labels", "done" if words else "missing", "; ".join(words) or nothing))
     found += _truth(project)
+    if project.runs("check"):
+        found.insert(1, _stage(project, "check"))
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
@@ -90,7 +92,9 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     if run.stage == "measure" and not run.settings.get("classes"):
         classes = None
     now = {
-        "image": str(project.image_facts.get("digest")),
+        "image": project.image_fingerprint,
+        "pixels": str(project.image_facts.get("digest")),
+        "stated_nm": str(project.image_facts.get("stated_voxel_size_nm")),
         "labels": project.annotations.fingerprint(classes) if project.has_image else "",
         "truth": project.truth.fingerprint(classes),
         "train": trained.id if trained else "",

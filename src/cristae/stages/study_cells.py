@@ -101,7 +101,7 @@ def study_cells(
     plans = _plans(project, name, settings.gaps, options)
     predicted = project.latest("predict")
     inputs = {
-        "image": str(project.image_facts["digest"]),
+        "image": project.image_fingerprint,
         "truth": project.truth.fingerprint([name]),
         "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
         "separation": json.dumps(how.model_dump(mode="json", exclude=_ELSEWHERE), sort_keys=True),

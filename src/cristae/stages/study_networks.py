@@ -132,7 +132,7 @@ def study_networks(
     bench = _bench(project, settings, training or train_settings(project, {}))
     choose_device(bench.training.device)
     never = set(bench.training.exclude_slices)
-    pool = pool_of(project, bench.classes, bench.from_truth, bench.training.slices, never)
+    pool = pool_of(project, bench.classes, bench.from_truth, bench.training.slices, {*never, *project.lost_slices})
     trials = plan(settings, bench.training, pool)
     ruler = ruler_of(bench, settings.scored, pool, trials)
     inputs = {
@@ -195,7 +195,7 @@ def _bench(project: Project, settings: StudyNetworksSettings, training: TrainSet
         truth.labelled_slices(name) and truth.has_instances(name) == annotations.has_instances(name) for name in classes
     )
     inputs = {
-        "image": str(project.image_facts.get("digest")),
+        "image": project.image_fingerprint,
         "labels": annotations.fingerprint(classes),
         "truth": truth.fingerprint(classes),
     }

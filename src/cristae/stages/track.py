@@ -40,7 +40,9 @@ class TrackSettings(BaseModel):
     )
     smallest_body_um2: float = Field(0.08, ge=0, description="a smaller part of a slice is an island")
     longest_gap: int = Field(16, ge=1, description="slices that a link may bridge")
-    bad_slices: tuple[int, ...] = Field((), description="slices to bridge, besides missing ones")
+    bad_slices: tuple[int, ...] = Field(
+        (), description="slices to bridge, besides missing ones and the bad ones of the project"
+    )
 
 
 def track_settings(project: Project, changes: Mapping[str, Any]) -> TrackSettings:
@@ -98,11 +100,10 @@ def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSe
             journal.add(tiling, str(z))
 
     _, y, x = source.grid.voxel_size
-    missing = project.image_facts.get("missing", ())
     following = Following(
         method=settings.method,
         smallest_body_px=max(1, round(settings.smallest_body_um2 * 1e6 / (y * x))),
-        bad_slices=tuple(sorted({*settings.bad_slices, *missing})),
+        bad_slices=tuple(sorted({*settings.bad_slices, *project.lost_slices})),
         longest_gap=settings.longest_gap,
         workers=max(1, n_workers(options.executor)),
     )

@@ -27,6 +27,7 @@ from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
 from cristae.stages.start import beginning, origin_of, reduction_of, start
 from cristae.stages.train_settings import TrainSettings, schedule, train_settings
+from cristae.wording import number_ranges
 
 LONG = 1000
 """Updates from which on compiling a network of published size is earned back."""
@@ -48,7 +49,7 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     choose_device(settings.device)
     classes = classes_to_learn(project, settings)
     begun = beginning(project, settings)
-    inputs = {"image": str(project.image_facts.get("digest")), "labels": project.annotations.fingerprint(classes)}
+    inputs = {"image": project.image_fingerprint, "labels": project.annotations.fingerprint(classes)}
     inputs |= begun.inputs
     run = project.run("train", begun.anonymous, inputs)
     if run.finished and not options.force:
@@ -196,7 +197,13 @@ def _load(
             f"slices {', '.join(map(str, absent))} have no labels of {', '.join(classes)}; "
             f"labelled are {', '.join(map(str, sorted(available))) or 'none'}"
         )
-    chosen = sorted((set(settings.slices) or available) - set(settings.exclude_slices))
+    wanted = (set(settings.slices) or available) - set(settings.exclude_slices)
+    chosen = sorted(wanted - set(project.lost_slices))
+    if wanted and not chosen:
+        raise DataError(
+            f"all labelled slices ({number_ranges(wanted)}) are missing in the image or noted as bad; label another "
+            f"slice, or take some out of bad_slices in {project.path / 'project.toml'}"
+        )
     labelled = {one.name: [z for z in annotations.labelled_slices(one.layer) if z in chosen] for one in targets}
     slices = load_slices(image, annotations, targets, view, chosen)
     return slices, labelled

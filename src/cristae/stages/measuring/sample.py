@@ -91,8 +91,8 @@ class Sample:
         The micrograph, if there is one.
     cell, nucleus, nucleolus
         Names of these classes; there need be no such layers.
-    missing
-        z of slices that the image lacks: nothing is said of grey values there.
+    lost
+        z of slices that the image lacks, or that are bad: nothing is said of grey values there.
     """
 
     name: str
@@ -102,11 +102,11 @@ class Sample:
     cell: str = "cell"
     nucleus: str = "nucleus"
     nucleolus: str = "nucleolus"
-    missing: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
 
     def pictured(self, labels: np.ndarray, box: Box) -> np.ndarray:
-        """Return the labels of a box without those on slices that the image lacks."""
-        lost = [z - box.start[0] for z in self.missing if box.start[0] <= z < box.stop[0]]
+        """Return the labels of a box without those on slices that the image lacks, or that are bad."""
+        lost = [z - box.start[0] for z in self.lost if box.start[0] <= z < box.stop[0]]
         if lost:
             labels = labels.copy()
             labels[lost] = 0

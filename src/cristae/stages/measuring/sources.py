@@ -57,7 +57,7 @@ def find_source(project: Project, settings: MeasureSettings, options: Options) -
     if settings.source == "truth":
         inputs["truth"] = project.truth.fingerprint(classes)
     if project.has_image:
-        inputs["image"] = str(project.image_facts.get("digest"))
+        inputs["image"] = project.image_fingerprint
     inputs["voxel_size_nm"] = str(project.file.voxel_size_nm)
     inputs["features"] = ", ".join(sorted(settings.wanted_features)) if "features" in settings.families else ""
     return Source(classes, found.cell, inputs, found.runs)
@@ -74,8 +74,8 @@ def open_sample(project: Project, source: Source, settings: MeasureSettings, run
     raw = {name: _stored(project, source, name) for name in source.classes}
     first = next(iter(raw.values())).volume
     image = project.image if project.has_image else None
-    missing = tuple(int(z) for z in project.image_facts.get("missing", ())) if image else ()
-    stored = Sample(project.name, first.grid, raw, image, source.cell, settings.nucleus, settings.nucleolus, missing)
+    lost = project.lost_slices if image else ()
+    stored = Sample(project.name, first.grid, raw, image, source.cell, settings.nucleus, settings.nucleolus, lost)
     stored.check()
     labels = ObjectsSettings(connectivity=settings.connectivity, smallest_um3=0)
     return replace(stored, layers={name: _objects(layer, run, labels, options) for name, layer in raw.items()})
