@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, stage_options
+from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, score_table, stage_options
 from cristae.errors import CristaeError, UsageError
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
@@ -56,12 +55,16 @@ def import_group() -> None:
 @click.argument("project", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--allow-missing", is_flag=True, help="Fill slices missing from the numbering with 0.")
+@click.option("--invert", is_flag=True, help="Make dark bright and bright dark.")
 @stage_options
-def import_image(stage: Stage, project: Path, source: Path, allow_missing: bool) -> None:
-    """Bring in the micrograph: a folder of slices, a TIFF stack, or OME-Zarr."""
+def import_image(stage: Stage, project: Path, source: Path, **flags: bool) -> None:
+    """Bring in the micrograph: a folder of slices, TIFF, OME-Zarr, MRC, HDF5, Amira, NRRD or NIfTI.
+
+    A dataset in an HDF5 file is named behind a colon: stack.h5:/volumes/raw.
+    """
     from cristae import api  # noqa: PLC0415
 
-    given = {"allow_missing": True} if allow_missing else {}
+    given = {name: True for name, value in flags.items() if value}
     volume = api.import_image(project, source, options=stage.options, **given | stage.settings("import"))
     facts = {"shape": volume.shape, "voxel_size_nm": volume.grid.voxel_size, "dtype": str(volume.dtype)}
     stage.show(facts, f"imported {' × '.join(map(str, volume.shape))} voxels (z, y, x) into {project}")
@@ -100,7 +103,10 @@ def _label_command(verb: str, purpose: str) -> None:
         stage.show(facts, "\n".join(lines))
 
 
-_label_command("labels", "Bring in labelled slices to learn from: a folder, a TIFF stack, or OME-Zarr.")
+_label_command(
+    "labels",
+    "Bring in labelled slices to learn from: a folder, or a file of any format (MIB .model too).",
+)
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
 
 
@@ -251,7 +257,7 @@ def evaluate(stage: Stage, project: Path, cross_validate: bool) -> None:
     else:
         run = api.evaluate(project, options=stage.options, **stage.settings("evaluate"))
     scores = json.loads((run.path / "scores.json").read_text())
-    tables = [_score_table(scores)] if scores["classes"] else []
+    tables = [score_table(scores)] if scores["classes"] else []
     stage.show(scores, "\n".join([*tables, *([cells_table(scores["cells"])] if "cells" in scores else [])]))
 
 
@@ -366,15 +372,6 @@ def phantom(stage: Stage, project: Path, labelled: int, with_cells: bool, **rest
     given |= stage.settings("phantom")
     made = api.make_phantom(project, options=stage.options, n_labelled=labelled, with_cells=with_cells, **given)
     stage.show({"project": made.path}, f"phantom with {labelled} labelled slices: {made.path}")
-
-
-def _score_table(scores: Mapping[str, Any]) -> str:
-    columns = ("dice_3d", "dice_2d_mean", "iou", "precision", "recall")
-    lines = [f"{scores['protocol']}, {scores['n_slices']} slices", f"{'':20}" + "".join(f"{c:>14}" for c in columns)]
-    for name, values in scores["classes"].items():
-        shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
-        lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
-    return "\n".join(lines)
 
 
 def main() -> None:

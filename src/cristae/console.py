@@ -169,3 +169,13 @@ def _say(message: str) -> None:
     from tqdm import tqdm  # noqa: PLC0415
 
     tqdm.write(message, file=sys.stderr)
+
+
+def score_table(scores: Mapping[str, Any]) -> str:
+    """Return the scores of classes as a table of text."""
+    columns = ("dice_3d", "dice_2d_mean", "iou", "precision", "recall")
+    lines = [f"{scores['protocol']}, {scores['n_slices']} slices", f"{'':20}" + "".join(f"{c:>14}" for c in columns)]
+    for name, values in scores["classes"].items():
+        shown = ("–" if values[c] is None else f"{values[c]:.4f}" for c in columns)
+        lines.append(f"{name:20}" + "".join(f"{value:>14}" for value in shown))
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ from cristae.errors import ResourceError, UsageError
 from cristae.geometry import Grid
 from cristae.io.images import open_images
 from cristae.io.ome_zarr import create_volume
-from cristae.io.tiff import voxel_size_of
+from cristae.io.tags import voxel_size_of
 from cristae.project import Project
 from cristae.stages.exporting import ExportSettings, export, layers
 from cristae.stages.importing import ImportLabelsSettings, import_image, import_labels, import_truth

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -44,23 +43,6 @@ _BIG = 2**32 - 2**25
 """From this many bytes on, offsets no longer fit a classic TIFF."""
 _SLAB_BYTES = 2**28
 _OME_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
-_NM_PER_UNIT = {
-    "pm": 1e-3,
-    "Å": 0.1,
-    "nm": 1.0,
-    "nanometer": 1.0,
-    "um": 1e3,
-    "µm": 1e3,
-    "μm": 1e3,
-    "\\u00B5m": 1e3,
-    "micron": 1e3,
-    "microns": 1e3,
-    "micrometer": 1e3,
-    "mm": 1e6,
-    "cm": 1e7,
-    "m": 1e9,
-    "inch": 2.54e7,
-}
 
 
 class TiffStack:
@@ -301,52 +283,6 @@ def write_folder(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return path
-
-
-def voxel_size_of(path: Path) -> Nanometres | None:
-    """Return the voxel size (z, y, x) in nm that an OME-TIFF or ImageJ stack states, None where it does not.
-
-    Raises
-    ------
-    DataError
-        If the file is no TIFF.
-    """
-    try:
-        with tifffile.TiffFile(path) as file:
-            if file.ome_metadata:
-                return _ome_voxel_size(file.ome_metadata)
-            return _imagej_voxel_size(file) if file.imagej_metadata else None
-    except READ_ERRORS as error:
-        raise damaged(path, error) from error
-
-
-def _ome_voxel_size(text: str) -> Nanometres | None:
-    pixels = ElementTree.fromstring(text).find(".//{*}Pixels")
-    if pixels is None:
-        return None
-    sizes = [
-        # Micrometre is the unit that the OME model assumes where none is written.
-        float(pixels.get(f"PhysicalSize{axis}", "0")) * _NM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), 0)
-        for axis in "ZYX"
-    ]
-    return _stated(sizes)
-
-
-def _imagej_voxel_size(file: tifffile.TiffFile) -> Nanometres | None:
-    facts, tags = file.imagej_metadata or {}, file.pages.first.tags
-    nm = _NM_PER_UNIT.get(str(facts.get("unit", "")), 0.0)
-    sizes = [float(facts.get("spacing", 0.0)) * nm]
-    for name in ("YResolution", "XResolution"):
-        number, denominator = tags[name].value if name in tags else (0, 1)
-        sizes.append(nm * denominator / number if number else 0.0)
-    return _stated(sizes)
-
-
-def _stated(sizes: list[float]) -> Nanometres | None:
-    if not all(0 < size < float("inf") for size in sizes):
-        return None
-    z, y, x = sizes
-    return z, y, x
 
 
 def _physical_size(voxel_size: Nanometres) -> dict[str, float | str]:

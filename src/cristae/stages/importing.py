@@ -26,8 +26,9 @@ from cristae.blockwise import Execution, Journal, Progress, map_blocks
 from cristae.errors import DataError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Block, Grid
-from cristae.io.images import ImageSource, open_images
-from cristae.io.labels import LabelRules, LabelSource, open_labels, whole_shape
+from cristae.io.images import ImageSource, open_images, same_voxel_size
+from cristae.io.label_rules import LabelRules, LabelSource
+from cristae.io.labels import open_labels, whole_shape
 from cristae.io.ome_zarr import (
     build_pyramid,
     create_volume,
@@ -36,6 +37,7 @@ from cristae.io.ome_zarr import (
     open_volume,
     write_facts,
 )
+from cristae.io.registry import split_source
 from cristae.project import Project
 from cristae.stages.options import Options
 from cristae.stages.survey import black_slices, survey, whole_shards
@@ -51,6 +53,10 @@ class ImportImageSettings(BaseModel):
     allow_missing: bool = Field(
         False, description="fill slices whose numbers are missing in the file names with 0 instead of refusing"
     )
+    pad: bool = Field(
+        False, description="fill slices that are smaller than the largest with 0 at the bottom and right, not refuse"
+    )
+    invert: bool = Field(False, description="make dark bright and bright dark, for scans whose membranes are bright")
 
 
 class ImportLabelsSettings(BaseModel):
@@ -99,7 +105,7 @@ def import_image(
     project
         Its voxel size counts, whatever the files say.
     source
-        Folder of slices, TIFF stack or OME-Zarr; see `cristae.io.images.open_images`.
+        Folder of slices, OME-Zarr, or a file of one of many formats; see `cristae.io.images.open_images`.
     settings, options
         With ``options.force`` another image may take the place of the one that is there.
 
@@ -119,10 +125,11 @@ def import_image(
     """
     settings, options = settings or ImportImageSettings(), options or Options()
     with project.lock(), writable(project.path):
-        opened = open_images(Path(source), project.file.voxel_size_nm, allow_missing=settings.allow_missing)
-        for sentence in (_describe(Path(source).name, opened.volume), *opened.notes):
+        path, inside = split_source(source)
+        opened = open_images(source, project.file.voxel_size_nm, **settings.model_dump())
+        for sentence in (_describe(f"{path.name}{inside and f':{inside}'}", opened.volume), *opened.notes):
             options.notify(sentence)
-        fingerprint = _fingerprint(Path(source), opened)
+        fingerprint = _fingerprint(path, inside, opened, settings)
         if "digest" in project.image_facts:
             if not options.force and _same(project, opened, fingerprint, options):
                 options.notify(f"{project.name} holds this image already; nothing to do")
@@ -135,6 +142,8 @@ def import_image(
         black = black_slices(facts["slice_mean"])
         if set(black) - set(opened.missing):
             options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
+        if sentence := _few_bits(opened.volume.dtype, facts["highest"]):
+            options.notify(sentence)
         options.notify("writing coarser levels")
         build_pyramid(found)
         write_facts(
@@ -144,7 +153,7 @@ def import_image(
                 "missing": sorted({*opened.missing, *black}),
                 "first_number": opened.first_number,
                 "source": fingerprint,
-                "source_name": Path(source).name,
+                "source_name": path.name,
             },
         )
         _put_in_place(project, workplace)
@@ -197,11 +206,11 @@ def import_truth(
     in one stack of full depth are enough to be measured.
     """
     with project.lock(), writable(project.path):
-        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, Path(source))
+        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, source)
         return _store(project, truth, source, settings, options or Options())
 
 
-def _without_image(project: Project, source: Path) -> Annotations:
+def _without_image(project: Project, source: Path | str) -> Annotations:
     """Return the empty truth of a project that has labels only, if these are a whole volume."""
     shape = whole_shape(source)
     if shape is None:
@@ -279,12 +288,16 @@ def _store(
     if first is None:
         first = int(project.image_facts.get("first_number", 0))
     rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value, settings.instances)
-    opened = open_labels(Path(source), annotations.grid.shape, rules)
+    opened = open_labels(source, annotations.grid.shape, rules)
+    for sentence in (*opened.notes, *_other_size(opened, annotations.grid)):
+        options.notify(sentence)
     counts = opened.check()
     for name in settings.classes:
         complete = settings.complete and name not in settings.partial
         progress = options.progress(f"writing {name}")
         annotations.write_slices(name, _layer(opened, name, progress, len(counts)), complete=complete)
+        if colour := opened.colour(name):
+            write_facts(annotations.path / "labels" / name, {"colour": list(colour)})
     area = annotations.grid.shape[1] * annotations.grid.shape[2]
     for name in settings.classes:
         n_voxels = sum(count[name] for count in counts.values())
@@ -295,13 +308,29 @@ def _store(
     return annotations
 
 
+def _other_size(opened: LabelSource, grid: Grid) -> tuple[str, ...]:
+    theirs, ours = opened.voxel_size, grid.voxel_size
+    if theirs is None or same_voxel_size(theirs, ours):
+        return ()
+    said = [" × ".join(f"{length:.6g}" for length in size) for size in (theirs, ours)]
+    return (f"{opened.source.name} states a voxel size of {said[0]} nm; that of the image, {said[1]} nm, counts",)
+
+
 def _layer(opened: LabelSource, name: str, progress: Progress, total: int) -> Iterator[tuple[int, np.ndarray]]:
     for done, (z, layers) in enumerate(opened.slices(), start=1):
         yield z, layers[name]
         progress(done, total)
 
 
-def _fingerprint(source: Path, opened: ImageSource) -> str:
+def _few_bits(dtype: np.dtype[Any], highest: int) -> str:
+    """Return what to say of 16-bit grey values that come from a camera of fewer bits; empty where they do not."""
+    n_bits = highest.bit_length()
+    if dtype != np.dtype(np.uint16) or not 8 < n_bits < 16:
+        return ""
+    return f"grey values go up to {highest} only, as those of {n_bits} bits in 16; they are kept as they are"
+
+
+def _fingerprint(source: Path, inside: str, opened: ImageSource, settings: ImportImageSettings) -> str:
     """Hash names, sizes and times of the files, and what is made of them: unchanged, the copy can go on."""
     if is_ome_zarr(source):
         files = sorted(path for path in source.rglob("*") if path.is_file())
@@ -309,7 +338,8 @@ def _fingerprint(source: Path, opened: ImageSource) -> str:
         files = [source / name for name in opened.files]
     else:
         files = [source]
-    total = hashlib.blake2b(f"{opened.volume.grid} {opened.volume.dtype}".encode(), digest_size=16)
+    total = hashlib.blake2b(f"{opened.volume.grid} {opened.volume.dtype}{inside}".encode(), digest_size=16)
+    total.update(b"inverted" if settings.invert else b"")
     for path in files:
         stat = path.stat()
         total.update(f"{path.relative_to(source)}:{stat.st_size}:{stat.st_mtime_ns};".encode())

@@ -24,7 +24,8 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
     -------
     dict
         ``digest``: the same voxels, the same text. ``slice_mean``, ``slice_std``: one float per slice over voxels
-        that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1.
+        that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1. ``highest``: the
+        largest grey value.
     """
     depth = volume.shape[0]
     counts: list[np.ndarray] = [np.zeros(0, np.int64)] * depth
@@ -43,6 +44,7 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
         "digest": total.hexdigest(),
         "slice_mean": [mean for mean, _ in moments],
         "slice_std": [deviation for _, deviation in moments],
+        "highest": max((int(np.flatnonzero(count).max(initial=0)) for count in counts), default=0),
     }
 
 
