@@ -342,16 +342,18 @@ def status(project: Path, as_json: bool) -> None:
 @click.argument("project", type=click.Path(path_type=Path))
 @click.argument("layer")
 @click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--format", help="precomputed, webknossos, nnunet, or what the suffix says.")
 @click.option("--mask-value", type=int, help="Value of every labelled voxel, such as 255; without, ids as stored.")
 @stage_options
-def export(stage: Stage, project: Path, layer: str, destination: Path, mask_value: int | None) -> None:
-    """Write a layer as TIFF: a stack if DESTINATION ends in .tif, else a folder of slices.
+def export(stage: Stage, project: Path, layer: str, destination: Path, **given: Any) -> None:
+    """Write a layer to .tif, .model (MIB), .mrc, .h5, .nrrd, .nii.gz, or else to a folder of TIFF slices.
 
-    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME.
+    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME; all
+    classes in one map: annotations, truth or masks.
     """
     from cristae import api  # noqa: PLC0415
 
-    settings = {"mask_value": mask_value} | stage.settings("export")
+    settings = {name: value for name, value in given.items() if value is not None} | stage.settings("export")
     path = api.export(project, layer, destination, options=stage.options, **settings)
     stage.show({"path": path}, f"{layer}: {path}")
 

@@ -103,7 +103,8 @@ def open_amira(path: Path, inside: str = "") -> Opened:
             raise DataError(f"{path} is cut short: section @{field.section.decode()} is missing; copy it again")
         header = text[: text.find(b"\n@", lattice.end())].decode("utf-8", "replace")
         parameters = _parameters(path, header)
-        if isinstance(coordinates := parameters.get("CoordType"), str) and coordinates != "uniform":
+        coordinates = _text(parameters, "CoordType")
+        if coordinates not in ("", "uniform"):
             raise DataError(f"{path} has {coordinates} coordinates; expected uniform ones")
         array = _values(path, magic[1], field, (z, y, x), begin.end())
         size, notes = _voxel_size(path, parameters, (z, y, x))
@@ -174,7 +175,7 @@ def _next_word(found: dict[str, Any], name: str, values: list[str], word: str) -
     if values and not _is_number(word) and (_is_number(values[-1]) or values[-1].startswith('"')):
         found[name] = " ".join(values)
         return word, []
-    return name, [*values, word.strip('"') if not values and not word.startswith('"') else word]
+    return name, [*values, word]
 
 
 def _is_number(word: str) -> bool:
@@ -183,6 +184,12 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _text(parameters: Mapping[str, Any], name: str) -> str:
+    """Return the text behind a name, without quotes; empty where there is none."""
+    found = parameters.get(name, "")
+    return found.strip('"') if isinstance(found, str) else ""
 
 
 def _materials(parameters: Mapping[str, Any]) -> tuple[Material, ...]:
@@ -199,14 +206,14 @@ def _materials(parameters: Mapping[str, Any]) -> tuple[Material, ...]:
 
 def _voxel_size(path: Path, parameters: Mapping[str, Any], shape: Voxels) -> tuple[Nanometres | None, tuple[str, ...]]:
     """Return the voxel size from the box of voxel centres, if the file says in which unit."""
-    corners = [float(word) for word in str(parameters.get("BoundingBox", "")).split() if _is_number(word)]
+    corners = [float(word) for word in _text(parameters, "BoundingBox").split() if _is_number(word)]
     if len(corners) != 6:
         return None, ()
     sizes = [
         (corners[2 * i + 1] - corners[2 * i]) / max(1, n - 1) for i, n in ((2, shape[0]), (1, shape[1]), (0, shape[2]))
     ]
     units = parameters.get("Units")
-    unit = str(units.get("Coordinates", "")) if isinstance(units, Mapping) else ""
+    unit = _text(units, "Coordinates") if isinstance(units, Mapping) else ""
     size = size_in_nm(sizes, unit)
     said = " × ".join(f"{length:.6g}" for length in sizes)
     return size, () if size else (f"{path.name} states voxels of {said} without a known unit",)

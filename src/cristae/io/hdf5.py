@@ -176,7 +176,8 @@ def check_dataset(dataset: h5py.Dataset, path: Path) -> None:
 
 
 def _only_volume(file: h5py.File, path: Path) -> str:
-    found = [name for name, dataset in list_datasets(file) if _is_volume(dataset)]
+    sizes = {name: _n_long(dataset) for name, dataset in list_datasets(file)}
+    found = [name for name, n in sizes.items() if n == 3] or [name for name, n in sizes.items() if n > 3]
     if len(found) != 1:
         raise DataError(
             f"{path} has {len(found) or 'no'} dataset{'s' * (len(found) != 1)} of three axes; name one, as in "
@@ -185,9 +186,9 @@ def _only_volume(file: h5py.File, path: Path) -> str:
     return found[0]
 
 
-def _is_volume(dataset: h5py.Dataset) -> bool:
-    long = [n for n in dataset.shape or () if n > 1]
-    return len(long) == 3 and np.dtype(dataset.dtype).kind in "uifb"
+def _n_long(dataset: h5py.Dataset) -> int:
+    """Return how many axes are longer than 1; none of what holds no numbers."""
+    return sum(n > 1 for n in dataset.shape or ()) if dataset.dtype.kind in "uifb" else 0
 
 
 def _listing(file: h5py.File, path: Path) -> str:

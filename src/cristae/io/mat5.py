@@ -23,6 +23,7 @@ _STORED = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1", 17: "u2",
     18: "u4",
 }  # fmt: skip
+_ENCODINGS = {4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 _RATIO = 1032
 
 Order = Literal["<", ">"]
@@ -125,9 +126,11 @@ def _matrix(path: Path, content: memoryview, order: Order, depth: int) -> tuple[
         return name, _cells(path, content[called.stop :], order, (shape, depth))
     if kind != _CHAR and kind not in _NUMBERS:
         return name, None
-    values = _numbers(path, _element(path, content, called.stop, order), order, shape)
+    element = _element(path, content, called.stop, order)
     if kind == _CHAR:
-        return name, "".join(chr(int(code)) for code in values.ravel("F")[:65536])
+        encoding = _ENCODINGS.get(element.kind, "latin-1").replace("le", "le" if order == "<" else "be")
+        return name, bytes(element.content[:65536]).decode(encoding, "replace").rstrip("\0")
+    values = _numbers(path, element, order, shape)
     return name, values.astype(_NUMBERS[kind], copy=False)
 
 

@@ -23,7 +23,7 @@ from cristae.volume import Volume
 _TYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _NAME_OF_MODE = {3: "complex 16-bit", 4: "complex 32-bit", 16: "colour", 101: "4-bit"}
 _MODE_OF_TYPE = {"int8": 0, "int16": 1, "float32": 2, "uint8": 6, "uint16": 6}
-_IMOD_STAMP = 1146047817
+_IMOD_STAMP, _IMOD_AT = 1146047817, 40
 _ANGSTROM_PER_NM = 10.0
 
 
@@ -113,13 +113,10 @@ def _byte_order(raw: bytes) -> Any:
 
 
 def _signed(header: Any) -> bool:
-    extra = bytes(header["extra2"].tobytes())
-    stamp, flags = (int(np.frombuffer(extra, np.int32, 2)[i]) for i in (0, 1)) if len(extra) >= 8 else (0, 0)
-    if header.dtype["mode"].byteorder == ">":
-        stamp, flags = (int(np.frombuffer(extra, ">i4", 2)[i]) for i in (0, 1))
-    if stamp == _IMOD_STAMP:
-        return bool(flags & 1)
-    return not float(header["dmax"]) > 127
+    """Say whether bytes are signed: by the flag of IMOD where its stamp is (byte 152), else by their largest value."""
+    order = header.dtype["mode"].byteorder
+    stamp, flags = (int(value) for value in np.frombuffer(header["extra2"].tobytes(), f"{order}i4", 2, _IMOD_AT))
+    return bool(flags & 1) if stamp == _IMOD_STAMP else not float(header["dmax"]) > 127
 
 
 def _order(path: Path, header: Any) -> tuple[int, int, int]:

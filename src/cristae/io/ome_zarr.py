@@ -27,14 +27,13 @@ from zarr.codecs import BloscCodec
 
 from cristae.errors import DataError
 from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
+from cristae.io.levels import next_factor, reduce_block
 from cristae.volume import ArrayLike, Kind, Volume
 
 CHUNK: Voxels = (16, 128, 128)
 """Unit of reading: 256 kB of 8-bit voxels."""
 SHARD: Voxels = (16, 1024, 1024)
 """Unit of writing, one file: 16 MB of 8-bit voxels."""
-SMALLEST_LEVEL = 512
-"""A pyramid ends at the first level that is not longer than this along y and x."""
 
 _NM_PER_UNIT = {
     "angstrom": 0.1,
@@ -102,7 +101,7 @@ def build_pyramid(path: Path) -> None:
     group = zarr.open_group(path, mode="r+")
     storage = Storage(fill_value=int(group["0"].fill_value))  # type: ignore[union-attr]
     levels = [finest.grid]
-    while (factor := _next_factor(levels[-1])) is not None:
+    while (factor := next_factor(levels[-1])) is not None:
         fine = Volume(_open_array(path, str(len(levels) - 1)), levels[-1], finest.kind)
         levels.append(levels[-1].coarsened(factor))
         name = str(len(levels) - 1)
@@ -114,21 +113,6 @@ def build_pyramid(path: Path) -> None:
             source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(levels[-2].box)
             coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
     _write_metadata(group, finest.kind, levels, path.name)
-
-
-def reduce_block(values: np.ndarray, factor: Voxels, kind: Kind) -> np.ndarray:
-    """Reduce an array by `factor` along each axis: rounded means, or the first voxel of each block for labels.
-
-    Blocks that stick out of the array are filled with its last voxels.
-    """
-    if kind == "labels":
-        return values[:: factor[0], :: factor[1], :: factor[2]]
-    padding = [(0, -n % f) for n, f in zip(values.shape, factor, strict=True)]
-    padded = np.pad(values, padding, mode="edge") if any(after for _, after in padding) else values
-    z, y, x = (n // f for n, f in zip(padded.shape, factor, strict=True))
-    exact = np.float64 if padded.dtype.itemsize > 2 else np.float32
-    mean = padded.reshape(z, factor[0], y, factor[1], x, factor[2]).mean(axis=(1, 3, 5), dtype=exact)
-    return np.rint(mean).astype(values.dtype) if values.dtype.kind in "ui" else mean.astype(values.dtype)
 
 
 def open_volume(
@@ -359,15 +343,6 @@ def _kind(group: zarr.Group) -> Kind:
     if noted in get_args(Kind):
         return cast(Kind, noted)
     return "labels" if isinstance(ome, Mapping) and "image-label" in ome else "image"
-
-
-def _next_factor(grid: Grid) -> Voxels | None:
-    """Halve the axes along which voxels are finest, so that levels grow isotropic; None when small enough."""
-    if max(grid.shape[1:]) <= SMALLEST_LEVEL:
-        return None
-    limit = 1.5 * min(grid.voxel_size[1:])
-    z, y, x = (2 if size <= limit and n > 1 else 1 for size, n in zip(grid.voxel_size, grid.shape, strict=True))
-    return (z, y, x)
 
 
 def _times(corner: Voxels, factor: Voxels) -> Voxels:
