@@ -15,6 +15,7 @@ import nrrd
 import numpy as np
 import scipy.io
 import tifffile
+from PIL import Image
 
 from cristae.geometry import Grid
 from cristae.io.mib import write_mib
@@ -158,6 +159,11 @@ def tiff(path: Path, values: np.ndarray, **keywords) -> Path:
     return path
 
 
+def picture(path: Path) -> Path:
+    Image.fromarray(grey(shape=(40, 50))).save(path)
+    return path
+
+
 def gz(path: Path, raw: bytes) -> Path:
     path.write_bytes(gzip.compress(raw, 1, mtime=0))
     return path
@@ -188,6 +194,8 @@ IMAGES: dict[str, Callable[[Path], Path]] = {
     "tiff": lambda folder: tiff(folder / "a.tif", grey()),
     "tiff lzw tiles": lambda folder: tiff(folder / "b.tif", grey(), compression="lzw", tile=(16, 16)),
     "tiff jpeg": lambda folder: tiff(folder / "c.tif", grey(), compression="jpeg", tile=(16, 16)),
+    "png": lambda folder: picture(folder / "a.png"),
+    "jpeg": lambda folder: picture(folder / "a.jpg"),
 }
 """Every importer of images, with a small file of its own."""
 

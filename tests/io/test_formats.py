@@ -38,6 +38,7 @@ from cristae.io.registry import FORMATS, format_of, open_format, split_source
 
 EVERYTHING = (slice(None),) * 3
 PART = (slice(1, 4), slice(2, 9), slice(3, 5))
+FOREIGN = [name for name in IMAGES if not name.startswith(("tiff", "png", "jpeg"))]
 
 
 def refused(source, message):
@@ -46,7 +47,7 @@ def refused(source, message):
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("name", [name for name in IMAGES if not name.startswith("tiff")])
+@pytest.mark.parametrize("name", FOREIGN)
 def test_what_a_library_wrote_is_read_whole_and_in_parts(tmp_path, name):
     path = IMAGES[name](tmp_path)
     opened = open_format(path)
@@ -62,7 +63,7 @@ def test_what_a_library_wrote_is_read_whole_and_in_parts(tmp_path, name):
     assert (copy[PART] == expected[PART]).all()
 
 
-@pytest.mark.parametrize("name", [name for name in IMAGES if not name.startswith("tiff")])
+@pytest.mark.parametrize("name", FOREIGN)
 def test_images_of_every_format_become_grey_volumes(tmp_path, name):
     opened = open_images(IMAGES[name](tmp_path), None)
     expected = painted() if "rle" in name else grey()

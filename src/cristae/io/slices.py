@@ -32,6 +32,8 @@ _TYPE_OF_MODE = {
     "1": "bool", "L": "uint8", "P": "uint8", "I;16": "uint16", "I;16L": "uint16", "I;16B": "uint16", "I": "int32",
 }  # fmt: skip
 _DIGITS = re.compile(r"\d+")
+_MOST_PER_BYTE = 8 * 1032
+"""Pixels that a byte of a PNG or JPEG can stand for, at most."""
 _STRAYS = 0.1
 """At most this share of the files of a folder may be passed over as strays."""
 
@@ -166,6 +168,8 @@ def read_header(path: Path) -> Header:
             (width, height), mode = image.size, image.mode
     except READ_ERRORS as error:
         raise damaged(path, error) from error
+    if width * height > _MOST_PER_BYTE * path.stat().st_size:
+        raise DataError(f"{path} claims {width}×{height} pixels, more than it can hold: it is damaged")
     name = _TYPE_OF_MODE.get(mode)
     return Header((1, height, width), np.dtype(name or np.uint8), _colour(mode))
 
