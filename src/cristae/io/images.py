@@ -15,7 +15,7 @@ import numpy as np
 from cristae.errors import DataError
 from cristae.geometry import Grid, Nanometres, Voxels, blocks
 from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.opened import stated
+from cristae.io.opened import reads_parts, stated
 from cristae.io.registry import SUFFIXES, format_of, open_format, split_source
 from cristae.io.slices import (
     IMAGE_SUFFIXES,
@@ -65,7 +65,7 @@ class Rescaled:
 
     def __init__(self, array: ArrayLike, low: float, gain: float) -> None:
         self._array, self._low, self._gain = array, low, gain
-        self.shape = array.shape
+        self.shape, self.reads_parts = array.shape, reads_parts(array)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         values = np.asarray(self._array[index], np.float64)
@@ -79,7 +79,7 @@ class Shifted:
 
     def __init__(self, array: ArrayLike) -> None:
         self._array = array
-        self.shape = array.shape
+        self.shape, self.reads_parts = array.shape, reads_parts(array)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         return np.asarray(self._array[index]).view(np.uint8) ^ np.uint8(128)
@@ -90,7 +90,7 @@ class Inverted:
 
     def __init__(self, array: ArrayLike, missing: Sequence[int]) -> None:
         self._array, self._missing = array, frozenset(missing)
-        self.shape, self.dtype = array.shape, np.dtype(array.dtype)
+        self.shape, self.dtype, self.reads_parts = array.shape, np.dtype(array.dtype), reads_parts(array)
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         values = np.asarray(self._array[index])

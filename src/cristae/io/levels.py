@@ -86,6 +86,7 @@ class LevelStream:
         self._factors, self._kind, self._depth, self._sink = factors, kind, depth, sink
         self._waiting: list[list[np.ndarray]] = [[] for _ in range(len(factors) + 1)]
         self._next = [0] * (len(factors) + 1)
+        self._bands: list[np.ndarray] = []
 
     def add(self, values: np.ndarray, level: int = 0) -> None:
         """Take the slices that follow at a level."""
@@ -100,6 +101,17 @@ class LevelStream:
             self._hand_on(level, whole[start : start + self._depth])
         if n % self._depth:
             waiting.append(whole[n - n % self._depth :])
+
+    def add_band(self, values: np.ndarray, first_row: int, n_rows: int) -> None:
+        """Take a band of rows of the slices that follow at level 0, bands in order; level 0 itself is not handed on."""
+        if not self._factors:
+            return
+        reduced = reduce_block(values, self._factors[0], self._kind)
+        self._bands.append(reduced)
+        if first_row + values.shape[1] == n_rows:
+            slab = self._bands[0] if len(self._bands) == 1 else np.concatenate(self._bands, axis=1)
+            self._bands = []
+            self.add(slab, 1)
 
     def end(self) -> None:
         """Hand on what waits at each level."""

@@ -27,7 +27,7 @@ from zarr.codecs import BloscCodec
 
 from cristae.errors import DataError
 from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
-from cristae.io.levels import next_factor, reduce_block
+from cristae.io.levels import factors_of, grids_of, reduce_block
 from cristae.volume import ArrayLike, Kind, Volume
 
 CHUNK: Voxels = (16, 128, 128)
@@ -87,7 +87,7 @@ def create_volume(
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     group = zarr.open_group(partial, mode="w-", zarr_format=3)
-    _create_level(group, 0, grid, dtype, storage or Storage())
+    _create_level(group, 0, grid, dtype, kind, storage or Storage())
     _write_metadata(group, kind, [grid], path.name)
     partial.rename(path)
     if kind == "labels" and path.parent.name == "labels":
@@ -97,22 +97,34 @@ def create_volume(
 
 def build_pyramid(path: Path) -> None:
     """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels."""
+    fine, factors = open_volume(path), factors_of(open_volume(path).grid)
+    for coarse, factor in zip(create_levels(path), factors, strict=True):
+        for block in blocks(coarse.grid.box, shard_shape(coarse)):
+            source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(fine.grid.box)
+            coarse.write(block.write, reduce_block(fine.read(source), factor, fine.kind))
+        fine = coarse
+    enter_levels(path)
+
+
+def create_levels(path: Path) -> list[Volume]:
+    """Make the arrays of all coarser levels, empty, and return them; `enter_levels` tells viewers of them."""
     finest = open_volume(path, mode="r+")
     group = zarr.open_group(path, mode="r+")
     storage = Storage(fill_value=int(group["0"].fill_value))  # type: ignore[union-attr]
-    levels = [finest.grid]
-    while (factor := next_factor(levels[-1])) is not None:
-        fine = Volume(_open_array(path, str(len(levels) - 1)), levels[-1], finest.kind)
-        levels.append(levels[-1].coarsened(factor))
-        name = str(len(levels) - 1)
-        if name in group:
-            del group[name]
-        _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage)
-        coarse = Volume(_open_array(path, name, "r+"), levels[-1], finest.kind)
-        for block in blocks(levels[-1].box, shard_shape(coarse)):
-            source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(levels[-2].box)
-            coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
-    _write_metadata(group, finest.kind, levels, path.name)
+    made = []
+    for level, grid in enumerate(grids_of(finest.grid, factors_of(finest.grid))[1:], start=1):
+        if str(level) in group:
+            del group[str(level)]
+        _create_level(group, level, grid, finest.dtype, finest.kind, storage)
+        made.append(Volume(_open_array(path, str(level), "r+"), grid, finest.kind))
+    return made
+
+
+def enter_levels(path: Path) -> None:
+    """Enter all levels in the metadata, once their voxels are there."""
+    finest = open_volume(path)
+    levels = grids_of(finest.grid, factors_of(finest.grid))
+    _write_metadata(zarr.open_group(path, mode="r+"), finest.kind, levels, path.name)
 
 
 def open_volume(
@@ -241,7 +253,9 @@ class _Fixed:
         return self._array[(*self._lead, *index)]
 
 
-def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, storage: Storage) -> None:
+def _create_level(
+    group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, kind: Kind, storage: Storage
+) -> None:
     chunk = _triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
     shard = _triple(
         c * math.ceil(min(s, max(1, n)) / c) for c, s, n in zip(chunk, storage.shard, grid.shape, strict=True)
@@ -252,10 +266,16 @@ def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DT
         dtype=dtype,
         chunks=chunk,
         shards=shard,
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize),
+        compressors=_codec(np.dtype(dtype), kind),
         fill_value=storage.fill_value,
         dimension_names=("z", "y", "x"),
     )
+
+
+def _codec(dtype: np.dtype[Any], kind: Kind) -> BloscCodec:
+    # Micrographs are noise: zstd saves 3 to 10 % more of them than lz4, and takes two to three times as long to read.
+    name: Literal["lz4", "zstd"] = "lz4" if kind == "image" else "zstd"
+    return BloscCodec(cname=name, clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)
 
 
 def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> _Stored:

@@ -93,6 +93,8 @@ class Opened:
 class Mapped:
     """Voxels ``(z, y, x)`` as they lie in a file, uncompressed, mapped into memory."""
 
+    reads_parts = True
+
     def __init__(self, path: Path, stored: np.dtype[Any], shape: Sequence[int], offset: int) -> None:
         check_holds(path, shape, stored.itemsize, path.stat().st_size - offset)
         self._path, self._stored, self._offset = path, stored, offset
@@ -240,6 +242,11 @@ class _Inflated:
             if decoded or not encoded:
                 return decoded
         return b""
+
+
+def reads_parts(array: ArrayLike) -> bool:
+    """Say whether reading a band of rows costs no more than the band; else whole slices should be read."""
+    return bool(getattr(array, "reads_parts", False))
 
 
 def check_holds(path: Path, shape: Sequence[int], itemsize: int, available: int) -> None:

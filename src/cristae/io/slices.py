@@ -58,14 +58,22 @@ class SliceFiles:
         self.shape: Voxels = (len(self._paths), *header.shape[1:])
         self.dtype = header.dtype
 
+    @property
+    def reads_parts(self) -> bool:
+        """Whether a band of rows is read without the rest of its slice, as far as the first file tells."""
+        first = next(path for path in self._paths if path is not None)
+        return first.suffix.lower() in TIFF_SUFFIXES and TiffStack(first).reads_parts
+
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         along_z, along_y, along_x = index
         zs = range(*along_z.indices(self.shape[0]))
-        plane = np.empty(self.shape[1:], np.bool_)[along_y, along_x].shape
-        values = np.zeros((len(zs), *plane), self.dtype)
+        rows, columns = (len(range(*part.indices(n))) for part, n in zip(index[1:], self.shape[1:], strict=True))
+        values = np.empty((len(zs), rows, columns), self.dtype)
         for i, z in enumerate(zs):
             path = self._paths[z]
-            if path is not None:
+            if path is None:
+                values[i] = 0
+            elif not _read_straight(path, along_y.indices(self.shape[1])[0], values[i], self.shape[1:]):
                 values[i] = self._whole(read_slice(path), path)[along_y, along_x]
         return values
 
@@ -190,6 +198,14 @@ def read_slice(path: Path) -> np.ndarray:
             return np.array(_PLUGINS[path.suffix.lower()](file, str(path)))
     except READ_ERRORS as error:
         raise damaged(path, error) from error
+
+
+def _read_straight(path: Path, first_row: int, rows: np.ndarray, whole: tuple[int, int]) -> bool:
+    """Read rows of a slice into their place, if it is a TIFF whose pixels lie there as they are; say whether it was."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    stack = TiffStack(path)
+    return stack.shape == (1, *whole) and stack.read_into(0, first_row, rows)
 
 
 def slice_numbers(names: Sequence[str], *, dense: bool) -> list[int] | None:

@@ -144,6 +144,30 @@ class TiffStack:
             return np.empty(self.shape, self.dtype)[index]
         return np.stack(slices).astype(self.dtype, copy=False)
 
+    @property
+    def reads_parts(self) -> bool:
+        """Whether a band of rows is read without the rest of its slice."""
+        return self._offset is not None
+
+    def read_into(self, z: int, first_row: int, rows: np.ndarray) -> bool:
+        """Read whole rows of a slice straight into an array; say whether the file lies so that this can be done."""
+        if self._offset is None or self._stored != rows.dtype or rows.shape[1] != self.shape[2]:
+            return False
+        if not rows.flags.c_contiguous or rows.size == 0:
+            return False
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self._offset + (z * self.shape[1] + first_row) * self.shape[2] * self._stored.itemsize)
+                done, view = 0, rows.reshape(-1).view(np.uint8).data
+                while done < len(view):
+                    n_read = file.readinto(view[done:])
+                    if not n_read:
+                        raise DataError(_cut_short(self.path))
+                    done += n_read
+        except READ_ERRORS as error:
+            raise damaged(self.path, error) from error
+        return True
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[None]:
         """Open the file for one reader at a time: pages share its handle, and none stays open in between."""

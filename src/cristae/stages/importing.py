@@ -12,7 +12,6 @@ import never looks finished; the same command run again goes on from the last fi
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,25 +21,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cristae.annotations import Annotations, check_class_name
-from cristae.blockwise import Execution, Journal, Progress, map_blocks
+from cristae.blockwise import Progress
 from cristae.errors import DataError, UsageError
-from cristae.files import writable, write_atomically
-from cristae.geometry import Block, Grid
+from cristae.files import writable
+from cristae.geometry import Grid
 from cristae.io.images import ImageSource, open_images, same_voxel_size
 from cristae.io.label_rules import LabelRules, LabelSource
 from cristae.io.labels import open_labels, whole_shape
 from cristae.io.ome_zarr import (
     build_pyramid,
-    create_volume,
-    is_ome_zarr,
     list_labels,
     open_volume,
     write_facts,
 )
 from cristae.io.registry import split_source
 from cristae.project import Project
+from cristae.stages.copying import copy_image, few_bits, fingerprint_of
 from cristae.stages.options import Options
-from cristae.stages.survey import black_slices, survey, whole_shards
+from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -129,23 +127,25 @@ def import_image(
         opened = open_images(source, project.file.voxel_size_nm, **settings.model_dump())
         for sentence in (_describe(f"{path.name}{inside and f':{inside}'}", opened.volume), *opened.notes):
             options.notify(sentence)
-        fingerprint = _fingerprint(path, inside, opened, settings)
+        fingerprint = fingerprint_of(path, inside, opened, inverted=settings.invert)
         if "digest" in project.image_facts:
             if not options.force and _same(project, opened, fingerprint, options):
                 options.notify(f"{project.name} holds this image already; nothing to do")
                 shutil.rmtree(project.path / ".importing", ignore_errors=True)  # of an attempt that was given up
                 return project.image
             _check_replaceable(project, opened, options)
-        workplace = _copy(project, opened, fingerprint, options)
+        workplace = project.path / ".importing"
         found = workplace / "image.ome.zarr"
-        facts = survey(open_volume(found), options.progress("surveying image"))
+        facts = copy_image(project, opened, fingerprint, options)
+        if facts is None:
+            facts = survey(open_volume(found), options.progress("surveying image"))
+            options.notify("writing coarser levels")
+            build_pyramid(found)
         black = black_slices(facts["slice_mean"])
         if set(black) - set(opened.missing):
             options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
-        if sentence := _few_bits(opened.volume.dtype, facts["highest"]):
+        if sentence := few_bits(opened.volume.dtype, facts["highest"]):
             options.notify(sentence)
-        options.notify("writing coarser levels")
-        build_pyramid(found)
         write_facts(
             found,
             {
@@ -219,28 +219,6 @@ def _without_image(project: Project, source: Path | str) -> Annotations:
             "labels in one stack of full depth, or OME-Zarr, can do without"
         )
     return Annotations(project.path / "truth.ome.zarr", Grid(shape, project.file.voxel_size_nm))
-
-
-def _copy(project: Project, opened: ImageSource, fingerprint: str, options: Options) -> Path:
-    """Copy the voxels into the hidden folder, going on where a killed import of the same source stopped."""
-    workplace = project.path / ".importing"
-    marker, target = workplace / "source", workplace / "image.ome.zarr"
-    if marker.is_file() and marker.read_text() == fingerprint and target.exists():
-        options.notify("going on with an import that was interrupted")
-        volume = open_volume(target, mode="r+")
-    else:
-        if workplace.exists():
-            shutil.rmtree(workplace)
-        workplace.mkdir()
-        volume = create_volume(target, opened.volume.grid, opened.volume.dtype, "image")
-        write_atomically(marker, fingerprint)
-
-    def same(block: Block, values: np.ndarray) -> np.ndarray:
-        return values
-
-    execution = Execution(options.executor, options.progress("copying image"), Journal(workplace / "journal"))
-    map_blocks(same, [opened.volume], [volume], block_shape=whole_shards(volume), execution=execution)
-    return workplace
 
 
 def _put_in_place(project: Project, workplace: Path) -> None:
@@ -320,30 +298,6 @@ def _layer(opened: LabelSource, name: str, progress: Progress, total: int) -> It
     for done, (z, layers) in enumerate(opened.slices(), start=1):
         yield z, layers[name]
         progress(done, total)
-
-
-def _few_bits(dtype: np.dtype[Any], highest: int) -> str:
-    """Return what to say of 16-bit grey values that come from a camera of fewer bits; empty where they do not."""
-    n_bits = highest.bit_length()
-    if dtype != np.dtype(np.uint16) or not 8 < n_bits < 16:
-        return ""
-    return f"grey values go up to {highest} only, as those of {n_bits} bits in 16; they are kept as they are"
-
-
-def _fingerprint(source: Path, inside: str, opened: ImageSource, settings: ImportImageSettings) -> str:
-    """Hash names, sizes and times of the files, and what is made of them: unchanged, the copy can go on."""
-    if is_ome_zarr(source):
-        files = sorted(path for path in source.rglob("*") if path.is_file())
-    elif source.is_dir():
-        files = [source / name for name in opened.files]
-    else:
-        files = [source]
-    total = hashlib.blake2b(f"{opened.volume.grid} {opened.volume.dtype}{inside}".encode(), digest_size=16)
-    total.update(b"inverted" if settings.invert else b"")
-    for path in files:
-        stat = path.stat()
-        total.update(f"{path.relative_to(source)}:{stat.st_size}:{stat.st_mtime_ns};".encode())
-    return total.hexdigest()
 
 
 def _describe(name: str, volume: Volume) -> str:
