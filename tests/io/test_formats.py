@@ -270,7 +270,7 @@ def test_classes_of_a_model_are_found_by_name(tmp_path):
     layers = {z: layers for z, layers in source.slices()}
     assert (layers[2]["nucleus"] == (painted()[2] == 1)).all()
     assert (layers[2]["mitochondrion µ"] == (painted()[2] == 2)).all()
-    assert source.colour("nucleus") == (0.9, 0.25, 0.125)
+    assert source.material("nucleus") == MATERIALS[0]
     one = open_labels(path, SHAPE, LabelRules({"nucleus": None}))
     one.check()  # the other material is not asked for
     with pytest.raises(DataError, match=r"no material 'cell'; there are: nucleus \(1\), Mitochondrion µ \(2\)"):

@@ -5,7 +5,7 @@ Whatever they hold, what comes out are grey values of 8 or 16 bit from 0, and a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,18 +86,21 @@ class Shifted:
 
 
 class Inverted:
-    """Grey values taken from the largest of their type; slices at `missing` z stay 0."""
+    """Grey values taken from the largest of their type; slices at `missing` z, and what fills up others, stay 0."""
 
     def __init__(self, array: ArrayLike, missing: Sequence[int]) -> None:
         self._array, self._missing = array, frozenset(missing)
+        self._extents: Mapping[int, tuple[int, int]] = getattr(array, "extents", {})
         self.shape, self.dtype, self.reads_parts = array.shape, np.dtype(array.dtype), reads_parts(array)
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         values = np.asarray(self._array[index])
         inverted = np.iinfo(self.dtype).max - values
         for i, z in enumerate(range(*index[0].indices(self.shape[0]))):
-            if z in self._missing:
-                inverted[i] = 0
+            height, width = (0, 0) if z in self._missing else self._extents.get(z, self.shape[1:])
+            first_row, first_column = index[1].indices(self.shape[1])[0], index[2].indices(self.shape[2])[0]
+            inverted[i, max(0, height - first_row) :] = 0
+            inverted[i, :, max(0, width - first_column) :] = 0
         return inverted
 
 

@@ -82,10 +82,10 @@ class LabelSource:
     materials: tuple[Material, ...] = ()
     voxel_size: Nanometres | None = None
 
-    def colour(self, name: str) -> tuple[float, float, float] | None:
-        """Return the colour (red, green, blue; 0–1) that the file gives to a class, None where it gives none."""
+    def material(self, name: str) -> Material | None:
+        """Return what the file itself says of a class; None where it names nothing."""
         values = self.rules.values.get(name)
-        found = [material.colour for material in self.materials if values and material.value == values[0]]
+        found = [material for material in self.materials if values and material.value == values[0]]
         return found[0] if found else None
 
     def slices(self) -> Iterator[LabelSlice]:

@@ -13,6 +13,7 @@ Where objects are told apart, as cells are, their ids are kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -175,14 +176,14 @@ def _named(source: Path, materials: Sequence[Material], rules: LabelRules) -> di
     """Return the rules with the values that the file gives to classes of the same name, and to ``ignore``."""
     if not materials or rules.instances:
         return {}
-    by_name = {material.name.lower(): material.value for material in materials}
+    by_name = {_plain(material.name): material.value for material in materials}
     ignore = by_name.get(IGNORE_NAME) if rules.ignore_value is None else rules.ignore_value
     values = dict(rules.values)
     for name, given in rules.values.items():
         if given is not None:
             continue
-        if name.lower() in by_name:
-            values[name] = (by_name[name.lower()],)
+        if _plain(name) in by_name:
+            values[name] = (by_name[_plain(name)],)
         elif len([material for material in materials if material.value != ignore]) > 1:
             said = ", ".join(f"{material.name} ({material.value})" for material in materials)
             raise DataError(
@@ -193,6 +194,11 @@ def _named(source: Path, materials: Sequence[Material], rules: LabelRules) -> di
         # Nobody named values: what the file holds beside the classes asked for is simply not wanted.
         return {"values": values, "ignore_value": ignore, "others": True}
     return {"values": values, "ignore_value": ignore}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write in different ways: capitals, blanks, dashes, underscores."""
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
 
 
 def _places(source: Path, n_pages: int, shape: Voxels, rules: LabelRules) -> tuple[int, ...]:

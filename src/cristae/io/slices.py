@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,11 +50,14 @@ class Header:
 class SliceFiles:
     """An array ``(z, y, x)`` with one file per slice; None is a missing slice, which reads as 0.
 
-    Files that are smaller are filled up with 0 at the bottom and at the right.
+    Files that are smaller are filled up with 0 at the bottom and at the right; `extents` says by z how large they are.
     """
 
-    def __init__(self, paths: Sequence[Path | None], header: Header) -> None:
+    def __init__(
+        self, paths: Sequence[Path | None], header: Header, extents: Mapping[int, tuple[int, int]] | None = None
+    ) -> None:
         self._paths = tuple(paths)
+        self.extents = dict(extents or {})
         self.shape: Voxels = (len(self._paths), *header.shape[1:])
         self.dtype = header.dtype
 
@@ -125,7 +128,7 @@ def open_folder(source: Path, paths: Sequence[Path], *, allow_missing: bool = Fa
     if numbers is None:
         order: list[Path | None] = list(paths)
         unnumbered = "file names carry no slice numbers that can be told apart: slices are in the order of the names"
-        return Folder(SliceFiles(order, header), (), names, 0, (*notes, unnumbered))
+        return Folder(SliceFiles(order, header, _extents(order, headers)), (), names, 0, (*notes, unnumbered))
     by_number = _by_number(paths, numbers)
     first, last = min(by_number), max(by_number)
     missing = tuple(number - first for number in range(first, last + 1) if number not in by_number)
@@ -135,7 +138,7 @@ def open_folder(source: Path, paths: Sequence[Path], *, allow_missing: bool = Fa
         notes = (*notes, f"filled with 0: {len(missing)} missing slices, numbers {lost}")
     order = [by_number.get(number) for number in range(first, last + 1)]
     files = tuple(path.name for path in order if path is not None)
-    return Folder(SliceFiles(order, header), missing, files, first, notes)
+    return Folder(SliceFiles(order, header, _extents(order, headers)), missing, files, first, notes)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -274,6 +277,11 @@ def _common(paths: Sequence[Path], headers: dict[Path, Header], pad: bool) -> He
             )
     height, width = (max(headers[path].shape[axis] for path in paths) for axis in (1, 2))
     return Header((1, height, width), first.dtype, first.colour)
+
+
+def _extents(order: Sequence[Path | None], headers: Mapping[Path, Header]) -> dict[int, tuple[int, int]]:
+    sizes = {z: headers[path].shape for z, path in enumerate(order) if path is not None}
+    return {z: (height, width) for z, (_, height, width) in sizes.items()}
 
 
 def _by_number(paths: Sequence[Path], numbers: Sequence[int]) -> dict[int, Path]:

@@ -140,7 +140,7 @@ def open_layer(project: Project, name: str, *, named: bool, unseen: str) -> Laye
     if named and of_people and volume.dtype == np.uint8:
         return _joined(project, {name.partition("/")[2]: single[name]}, unseen)
     if volume.kind == "labels" and volume.dtype == np.uint8 and not of_people and "/" not in name:
-        return Layer(volume, (Material(name, 1, _colour(project, name)),))
+        return Layer(volume, (_material(project, name, 1),))
     return Layer(volume)
 
 
@@ -151,7 +151,7 @@ def _joined(project: Project, classes: dict[str, Path], unseen: str) -> Layer:
     # What is small lies within what is large, as a nucleolus in its nucleus, and not the other way round.
     sizes = [_n_painted(path) for path in classes.values()]
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    materials = [Material(name, i + 1, _colour(project, name)) for i, name in enumerate(classes)]
+    materials = [_material(project, name, i + 1) for i, name in enumerate(classes)]
     value = 0
     if unseen == "ignore" and any("slices" in read_facts(path) for path in classes.values()):
         value = len(classes) + 1
@@ -165,11 +165,14 @@ def _n_painted(path: Path) -> int:
     return sum(int(entry["n_voxels"]) for entry in slices.values())
 
 
-def _colour(project: Project, name: str) -> tuple[float, float, float] | None:
-    """Return the colour that a class had in the file that its labels came from, if it had one."""
+def _material(project: Project, name: str, value: int) -> Material:
+    """Return a class under the name and with the colour that it had in the file that its labels came from."""
     for kind in ("annotations", "truth"):
         path = project.path / f"{kind}.ome.zarr" / "labels" / name
-        colour = read_facts(path).get("colour") if path.is_dir() else None
-        if isinstance(colour, list) and len(colour) == 3:
-            return float(colour[0]), float(colour[1]), float(colour[2])
-    return None
+        facts = read_facts(path) if path.is_dir() else {}
+        if "material" in facts:
+            colour = facts.get("colour")
+            if not isinstance(colour, list) or len(colour) != 3:
+                return Material(str(facts["material"]), value)
+            return Material(str(facts["material"]), value, (float(colour[0]), float(colour[1]), float(colour[2])))
+    return Material(name, value)

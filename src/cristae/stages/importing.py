@@ -274,8 +274,9 @@ def _store(
         complete = settings.complete and name not in settings.partial
         progress = options.progress(f"writing {name}")
         annotations.write_slices(name, _layer(opened, name, progress, len(counts)), complete=complete)
-        if colour := opened.colour(name):
-            write_facts(annotations.path / "labels" / name, {"colour": list(colour)})
+        if material := opened.material(name):
+            facts = {"material": material.name, "colour": material.colour and list(material.colour)}
+            write_facts(annotations.path / "labels" / name, facts)
     area = annotations.grid.shape[1] * annotations.grid.shape[2]
     for name in settings.classes:
         n_voxels = sum(count[name] for count in counts.values())
