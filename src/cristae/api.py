@@ -251,7 +251,7 @@ def status(project: Folder) -> list[StageStatus]:
 def export(
     project: Folder, layer: str, destination: Path | str, *, options: Options | None = None, **settings: Any
 ) -> Path:
-    """Write a layer as TIFF stack or folder of slices; settings are those of `ExportSettings`."""
+    """Write a layer in the format of the suffix, or as a folder; settings are those of `ExportSettings`."""
     return _export(open_project(project), layer, Path(destination), resolve_settings(ExportSettings, settings), options)
 
 

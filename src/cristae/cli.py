@@ -64,12 +64,16 @@ def import_group() -> None:
 @click.argument("project", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--allow-missing", is_flag=True, help="Fill slices missing from the numbering with 0.")
+@click.option("--invert", is_flag=True, help="Make dark bright and bright dark.")
 @stage_options
-def import_image(stage: Stage, project: Path, source: Path, allow_missing: bool) -> None:
-    """Bring in the micrograph: a folder of slices, a TIFF stack, or OME-Zarr."""
+def import_image(stage: Stage, project: Path, source: Path, **flags: bool) -> None:
+    """Bring in the micrograph: a folder of slices, TIFF, OME-Zarr, MRC, HDF5, Amira, NRRD or NIfTI.
+
+    A dataset in an HDF5 file is named behind a colon: stack.h5:/volumes/raw.
+    """
     from cristae import api  # noqa: PLC0415
 
-    given = {"allow_missing": True} if allow_missing else {}
+    given = {name: True for name, value in flags.items() if value}
     volume = api.import_image(project, source, options=stage.options, **given | stage.settings("import"))
     facts = {"shape": volume.shape, "voxel_size_nm": volume.grid.voxel_size, "dtype": str(volume.dtype)}
     stage.show(facts, f"imported {' × '.join(map(str, volume.shape))} voxels (z, y, x) into {project}")
@@ -108,7 +112,10 @@ def _label_command(verb: str, purpose: str) -> None:
         stage.show(facts, "\n".join(lines))
 
 
-_label_command("labels", "Bring in labelled slices to learn from: a folder, a TIFF stack, or OME-Zarr.")
+_label_command(
+    "labels",
+    "Bring in labelled slices to learn from: a folder, or a file of any format (MIB .model too).",
+)
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
 
 
@@ -347,16 +354,18 @@ def status(project: Path, as_json: bool) -> None:
 @click.argument("project", type=click.Path(path_type=Path))
 @click.argument("layer")
 @click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--format", help="precomputed, webknossos, nnunet, or what the suffix says.")
 @click.option("--mask-value", type=int, help="Value of every labelled voxel, such as 255; without, ids as stored.")
 @stage_options
-def export(stage: Stage, project: Path, layer: str, destination: Path, mask_value: int | None) -> None:
-    """Write a layer as TIFF: a stack if DESTINATION ends in .tif, else a folder of slices.
+def export(stage: Stage, project: Path, layer: str, destination: Path, **given: Any) -> None:
+    """Write a layer to .tif, .model (MIB), .mrc, .h5, .nrrd, .nii.gz, or else to a folder of TIFF slices.
 
-    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME.
+    LAYER is image, NAME (mask, or ids of cells), NAME/objects, NAME/probability, annotations/NAME or truth/NAME; all
+    classes in one map: annotations, truth or masks.
     """
     from cristae import api  # noqa: PLC0415
 
-    settings = {"mask_value": mask_value} | stage.settings("export")
+    settings = {name: value for name, value in given.items() if value is not None} | stage.settings("export")
     path = api.export(project, layer, destination, options=stage.options, **settings)
     stage.show({"path": path}, f"{layer}: {path}")
 

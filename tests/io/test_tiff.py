@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
-from cristae.io.tiff import TiffStack, voxel_size_of, write_folder, write_stack
+from cristae.io.tags import voxel_size_of
+from cristae.io.tiff import TiffStack, write_folder, write_stack
 from cristae.volume import Volume
 
 SIZE = (45.0, 4.6, 4.6)

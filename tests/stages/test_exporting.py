@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from pydantic import BaseModel
 from cristae.errors import ResourceError, UsageError
 from cristae.geometry import Grid
 from cristae.io.images import open_images
+from cristae.io.mib import write_mib
 from cristae.io.ome_zarr import create_volume
-from cristae.io.tiff import voxel_size_of
+from cristae.io.opened import Material
+from cristae.io.registry import open_format
+from cristae.io.tags import voxel_size_of
 from cristae.project import Project
-from cristae.stages.exporting import ExportSettings, export, layers
+from cristae.stages.exporting import ExportSettings, export, joined_layers, layers
 from cristae.stages.importing import ImportLabelsSettings, import_image, import_labels, import_truth
 from cristae.stages.options import Options
+from cristae.volume import Volume
 
 SIZE = (45.0, 4.6, 4.6)
 SHAPE = (18, 20, 30)
@@ -158,3 +163,98 @@ def test_nothing_can_be_written_below_a_file(predicted, tmp_path):
         export(predicted, "image", tmp_path / "l.tif" / "slices")
     with pytest.raises(ResourceError, match="cannot write"):
         export(predicted, "image", tmp_path / "l.tif" / "deep" / "slices")
+
+
+def painted():
+    """Nuclei with a nucleolus inside, on every slice."""
+    values = np.zeros(SHAPE, np.uint8)
+    values[:, 3:15, 4:20] = 1
+    values[:, 5:9, 6:10] = 2
+    return values
+
+
+MATERIALS = (Material("Cell nucleus", 1, (0.9, 0.25, 0.125)), Material("Nucleolus", 2, (0.0, 0.5, 1.0)))
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """A project whose labels come from a model of MIB."""
+    (tmp_path / "annotated").mkdir()
+    project = imported(tmp_path / "annotated", grey())
+    model = write_mib(Volume(painted(), Grid(SHAPE, SIZE), "labels"), tmp_path / "Labels_bx1.model", MATERIALS)
+    import_labels(project, model, ImportLabelsSettings(classes={"cell-nucleus": None, "nucleolus": None}))
+    return project
+
+
+def test_a_model_of_mib_comes_back_without_loss(annotated, tmp_path):
+    path = export(annotated, "annotations", tmp_path / "out.model", ExportSettings(unseen="background"))
+    opened = open_format(path)
+    assert (opened.array[(slice(None),) * 3] == painted()).all()
+    assert opened.materials == MATERIALS
+    assert opened.voxel_size == pytest.approx(SIZE)
+
+
+def test_slices_that_nobody_looked_at_become_a_material_that_import_knows(tmp_path):
+    project = imported(tmp_path, grey())
+    model = write_mib(Volume(painted(), Grid(SHAPE, SIZE), "labels"), tmp_path / "a.model", MATERIALS)
+    settings = ImportLabelsSettings(classes={"cell-nucleus": None, "nucleolus": None}, slices=(2, 7))
+    import_labels(project, model, settings)
+    path = export(project, "annotations", tmp_path / "out.model")
+    assert [one.name for one in open_format(path).materials] == ["Cell nucleus", "Nucleolus", "ignore"]
+    other = Project.create(tmp_path / "other", SIZE)
+    import_image(other, tmp_path / "source")
+    import_labels(other, path, ImportLabelsSettings(classes={"cell-nucleus": None, "nucleolus": None}))
+    for name in ("cell-nucleus", "nucleolus"):
+        assert other.annotations.labelled_slices(name) == (2, 7)
+        assert (other.annotations.read_slice(name, 7) == project.annotations.read_slice(name, 7)).all()
+
+
+def test_what_lies_inside_is_on_top_whatever_the_order_of_classes(tmp_path):
+    project = imported(tmp_path, grey())
+    for name, mask in (("nucleolus", painted() == 2), ("nucleus", painted() > 0)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", mask.astype(np.uint8), photometric="minisblack")
+        import_labels(project, tmp_path / f"{name}.tif", ImportLabelsSettings(classes={name: None}))
+    path = export(project, "annotations", tmp_path / "a.tif")
+    assert (tifffile.imread(path) == np.array([0, 2, 1])[painted()]).all()
+
+
+def test_all_formats_are_known_by_their_suffix_or_name(predicted, annotated, tmp_path):
+    for name in ("a.model", "a.mrc", "a.h5", "a.nrrd", "a.nii", "a.nii.gz", "a.tif"):
+        found = open_images(export(predicted, "mito", tmp_path / name), SIZE) if name != "a.model" else None
+        if found:
+            assert (found.volume.read() == ids()).all(), name
+        else:
+            opened = open_format(export(predicted, "mito", tmp_path / "b.model"))
+            assert (opened.array[(slice(None),) * 3] == ids()).all()
+    inside = export(predicted, "mito", tmp_path / "b.h5:/volumes/mito")
+    assert (open_images(f"{inside}:/volumes/mito", SIZE).volume.read() == ids()).all()
+    export(predicted, "image", tmp_path / "p", ExportSettings(format="precomputed"))
+    assert (tmp_path / "p" / "info").is_file()
+    for layer in ("image", "mito", "annotations"):
+        export(predicted, layer, tmp_path / "wk", ExportSettings(format="webknossos"))
+    assert (tmp_path / "wk" / "datasource-properties.json").read_text().count('"mag"') == 3
+    export(annotated, "annotations", tmp_path / "Dataset001_bx", ExportSettings(format="nnunet"))
+    known = json.loads((tmp_path / "Dataset001_bx" / "dataset.json").read_text())
+    assert known["labels"] == {"background": 0, "Cell nucleus": 1, "Nucleolus": 2, "ignore": 3}
+    labels = open_format(next((tmp_path / "Dataset001_bx" / "labelsTr").iterdir()))
+    assert (labels.array[(slice(None),) * 3] == painted()).all()
+
+
+def test_settings_that_do_not_fit_the_destination_are_refused(predicted, tmp_path):
+    for name, form, message in (
+        ("a.tif", "mrc", "is a name for tiff, not for mrc"),
+        ("a", "mib", r"should end in \.model"),
+        ("Dataset001_a", "nnunet", "has none. Export annotations"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export(predicted, "image", tmp_path / name, ExportSettings(format=form))
+    with pytest.raises(UsageError, match="not background"):
+        export(predicted, "annotations", tmp_path / "a.tif", ExportSettings(mask_value=255))
+
+
+def test_joined_layers_are_those_of_all_classes(predicted):
+    assert {kind: list(classes) for kind, classes in joined_layers(predicted).items()} == {
+        "annotations": ["mito"],
+        "truth": ["mito"],
+        "masks": ["mito", "nucleus"],
+    }

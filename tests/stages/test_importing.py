@@ -14,7 +14,7 @@ from PIL import Image
 from cristae.blockwise import Journal
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.geometry import Grid
-from cristae.io.ome_zarr import create_volume, n_levels, open_volume
+from cristae.io.ome_zarr import create_volume, n_levels, open_volume, read_facts
 from cristae.project import Project
 from cristae.settings import resolve_settings
 from cristae.stages import importing
@@ -146,6 +146,7 @@ def test_the_survey_does_not_depend_on_the_size_of_blocks(monkeypatch):
 
 def test_slices_too_large_for_memory_are_copied_in_bands(project, tmp_path, monkeypatch):
     monkeypatch.setattr("cristae.stages.survey._BLOCK_BYTES", 1)
+    monkeypatch.setattr("cristae.stages.copying._BAND_BYTES", 1)
     values = grey((3, 2100, 30))
     heard = Listening()
     assert (import_image(project, stack(tmp_path / "a.tif", values), options=heard.options).read() == values).all()
@@ -316,7 +317,7 @@ def test_a_kill_while_an_image_is_replaced_loses_neither_place_nor_space(filled,
 
 def test_a_source_that_changed_since_the_kill_is_copied_anew(project, tmp_path, monkeypatch):
     source = stack(tmp_path / "a.tif", grey())
-    monkeypatch.setattr("cristae.stages.importing.survey", lambda *a: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr("cristae.stages.importing.write_facts", lambda *a: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         import_image(project, source)
     monkeypatch.undo()
@@ -324,14 +325,14 @@ def test_a_source_that_changed_since_the_kill_is_copied_anew(project, tmp_path, 
     assert (import_image(project, source).read() == grey(seed=3)).all()
 
 
-@pytest.mark.parametrize("moment", ["build_pyramid", "write_facts", "_put_in_place"])
+@pytest.mark.parametrize("moment", ["copying.enter_levels", "importing.write_facts", "importing._put_in_place"])
 def test_a_kill_at_the_end_never_looks_finished_either(project, tmp_path, monkeypatch, moment):
     source = stack(tmp_path / "a.tif", grey())
 
     def die(*args):
         raise Killed
 
-    monkeypatch.setattr(f"cristae.stages.importing.{moment}", die)
+    monkeypatch.setattr(f"cristae.stages.{moment}", die)
     with pytest.raises(Killed):
         import_image(project, source)
     monkeypatch.undo()
@@ -514,3 +515,46 @@ def test_a_stack_of_the_labelled_slices_only(tmp_path, data_folder):
     annotations = import_labels(project, source / "labels_mitochondria.tif", settings)
     assert annotations.labelled_slices() == (0, 1, 2, 3, 4)
     assert annotations.n_voxels("mitochondria") == (tifffile.imread(source / "labels_mitochondria.tif") > 0).sum()
+
+
+def levels(folder):
+    """The voxels of every level, and the facts that do not depend on where the image came from."""
+    facts = {name: fact for name, fact in read_facts(folder).items() if not name.startswith("source")}
+    return [open_volume(folder, level).read() for level in range(n_levels(folder))], facts
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("band_bytes", [1, 2**26])
+def test_levels_and_facts_that_come_with_the_copy_are_those_made_afterwards(tmp_path, monkeypatch, dtype, band_bytes):
+    values = grey((37, 1200, 1030), dtype)
+    sources = folder_of(tmp_path / "slices", values), stack(tmp_path / "a.tif", values)
+    tifffile.imwrite(tmp_path / "z.tif", values, photometric="minisblack", compression="zlib")
+    monkeypatch.setattr("cristae.stages.copying._BAND_BYTES", band_bytes)
+    found = {}
+    for name, source, executor in (
+        ("at once", sources[0], "serial"),
+        ("afterwards", sources[0], "threads:2"),
+        ("stack", sources[1], "serial"),
+        ("compressed", tmp_path / "z.tif", "serial"),
+    ):
+        project = Project.create(tmp_path / name, (4.0, 4.0, 4.0))
+        import_image(project, source, options=Options(executor=executor))
+        found[name] = levels(project.image_path)
+        assert n_levels(project.image_path) == 3
+        assert (project.image.read() == values).all()
+        facts = dict(project.image_facts)
+        assert facts["digest"] == survey(project.image, silent)["digest"]
+        assert facts["slice_mean"] == pytest.approx(values.mean(axis=(1, 2)))
+    for name in ("afterwards", "stack", "compressed"):
+        for one, other in zip(found["at once"][0], found[name][0], strict=True):
+            assert np.array_equal(one, other), name
+        assert found[name][1] == found["at once"][1]
+
+
+def test_fewer_bits_than_the_type_are_said(project, tmp_path):
+    heard = Listening()
+    values = grey(dtype=np.uint16) * 16
+    values[0, 0, 0] = 4095
+    import_image(project, stack(tmp_path / "a.tif", values), options=heard.options)
+    assert any("up to 4095 only, as those of 12 bits in 16" in word for word in heard.words)
+    assert (project.image.read() == values).all()

@@ -13,172 +13,40 @@ Where objects are told apart, as cells are, their ids are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from cristae.errors import DataError, UsageError
+from cristae.errors import DataError
 from cristae.geometry import Box, Voxels
-from cristae.io.images import (
+from cristae.io.label_rules import LabelRules, LabelSource, check_rules
+from cristae.io.ome_zarr import is_ome_zarr, open_volume
+from cristae.io.opened import IGNORE_NAME, Material, Turned
+from cristae.io.registry import SUFFIXES, format_of, open_format, split_source
+from cristae.io.slices import (
     IMAGE_SUFFIXES,
+    TIFF_SUFFIXES,
     Header,
     list_images,
     read_header,
     read_slice,
     slice_numbers,
 )
-from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.tiff import TIFF_SUFFIXES, TiffStack
+from cristae.io.tiff import TiffStack
 
 
-@dataclass(frozen=True)
-class LabelRules:
-    """How numbers in files become labels.
-
-    Parameters
-    ----------
-    values
-        Per class the values that are it; None takes every value but 0 and `ignore_value`, for one class alone.
-    slices
-        z in the volume, counted from 0: of each page in order, or which slices of a stack of full depth are labelled.
-    first_slice
-        Number that the file name of slice 0 of the volume carries.
-    ignore_value
-        Value that says nobody looked.
-    instances
-        Whether values are ids of objects, to be kept.
-    """
-
-    values: Mapping[str, tuple[int, ...] | None]
-    slices: tuple[int, ...] | None = None
-    first_slice: int = 0
-    ignore_value: int | None = None
-    instances: bool = False
-
-
-class LabelSlice(NamedTuple):
-    """One labelled slice: z, and per class ``(y, x)``: 1 or the id of an object, 0, the largest value nobody looked.
-
-    uint8 of masks and uint32 of instances.
-    """
-
-    z: int
-    layers: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class LabelSource:
-    """Labels that are ready to be read, slice by slice.
-
-    Parameters
-    ----------
-    source
-        Where they come from.
-    pages
-        z of the volume and page of the source, ascending in z.
-    read
-        Returns the ids ``(y, x)`` of a page.
-    rules
-        How ids become labels.
-    """
-
-    source: Path
-    pages: tuple[tuple[int, int], ...]
-    read: Callable[[int], np.ndarray]
-    rules: LabelRules
-
-    def slices(self) -> Iterator[LabelSlice]:
-        """Yield every labelled slice, ascending in z.
-
-        Without a selection of slices, those that are wholly "ignore" are passed over.
-
-        Raises
-        ------
-        DataError
-            If a value is in no class, or a file is damaged.
-        """
-        for z, page in self.pages:
-            ids = self.read(page)
-            if self.rules.slices is None and self._untouched(ids):
-                continue
-            yield LabelSlice(z, self._layers(ids, z))
-
-    def check(self) -> dict[int, dict[str, int]]:
-        """Read everything once and return per z and class how many voxels are labelled.
-
-        Raises
-        ------
-        DataError
-            If a value is in no class, a class has no voxel on any slice, nothing is labelled, or a file is damaged.
-        """
-        counts = {z: {name: _n_labelled(layer) for name, layer in layers.items()} for z, layers in self.slices()}
-        for name in self.rules.values:
-            if not any(count[name] for count in counts.values()):
-                raise DataError(
-                    f"{self.source}: no voxel of class {name!r} on {len(counts)} labelled slices; check the file and "
-                    "the values of the class"
-                )
-        return counts
-
-    def _untouched(self, ids: np.ndarray) -> bool:
-        return self.rules.ignore_value is not None and bool((ids == self.rules.ignore_value).all())
-
-    def _layers(self, ids: np.ndarray, z: int) -> dict[str, np.ndarray]:
-        ignore = self.rules.ignore_value
-        ignored = ids == ignore if ignore is not None else np.zeros(ids.shape, np.bool_)
-        layers: dict[str, np.ndarray] = {}
-        known = {0} | ({ignore} if ignore is not None else set())
-        if ignore is None and not self.rules.instances and None in self.rules.values.values() and _ambiguous(ids):
-            raise DataError(
-                f"{self.source}: slice {z} holds 0, 1 and 255, and 255 may be the class or mean nobody looked; say "
-                "which: name 255 as the ignore value, or give the values of the class, such as NAME=1,255"
-            )
-        for name, values in self.rules.values.items():
-            inside = np.isin(ids, values) if values else (ids != 0) & ~ignored
-            known |= set(values or ())
-            layers[name] = np.where(ignored, np.uint8(255), inside.astype(np.uint8))
-            if self.rules.instances:
-                layers[name] = np.where(ignored, np.uint32(2**32 - 1), self._ids(ids, z) * inside)
-        if None not in self.rules.values.values():
-            unknown = [int(value) for value in np.unique(ids) if int(value) not in known]
-            if unknown:
-                raise DataError(
-                    f"{self.source}: slice {z} holds the value{'s' * (len(unknown) > 1)} "
-                    f"{', '.join(map(str, unknown[:10]))}, which no class has; expected {sorted(known)}. "
-                    "Add a class for it, or name it as the ignore value"
-                )
-        return layers
-
-    def _ids(self, ids: np.ndarray, z: int) -> np.ndarray:
-        low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
-        if low < 0 or high >= 2**32 - 1:
-            raise DataError(
-                f"{self.source}: slice {z} holds the id {low if low < 0 else high}; expected ids from 0 (none) to "
-                f"{2**32 - 2}. Number the objects anew, or name the value as the ignore value"
-            )
-        return ids.astype(np.uint32)
-
-
-def _n_labelled(layer: np.ndarray) -> int:
-    return int(((layer != 0) & (layer != np.iinfo(layer.dtype).max)).sum())
-
-
-def _ambiguous(ids: np.ndarray) -> bool:
-    """Say whether 1 and 255 occur, and nothing else but 0."""
-    one, full = ids == 1, ids == 255
-    return bool(one.any() and full.any() and (one | full | (ids == 0)).all())
-
-
-def open_labels(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
+def open_labels(source: Path | str, shape: Voxels, rules: LabelRules) -> LabelSource:
     """Open labels of a volume of `shape`; sizes and places are checked, values when read.
 
     Parameters
     ----------
     source
-        Folder of slices with numbers in their names, TIFF stack, single image, or OME-Zarr.
+        Folder of slices with numbers in their names, TIFF stack, single image, OME-Zarr, or a file of a format in
+        `cristae.io.registry`.
     shape
         Shape (z, y, x) of the volume that the labels belong to.
     rules
@@ -196,7 +64,10 @@ def open_labels(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
     DataError
         If files cannot be read, are no labels, or have no place in the volume.
     """
-    _check_rules(rules)
+    source, inside = split_source(source)
+    if format_of(source) is not None and not source.is_dir():
+        return _from_format(source, inside, shape, rules)
+    check_rules(rules)
     if source.is_dir() and not any((source / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):
         paths = list_images(source)
         if len(paths) > 1:
@@ -207,14 +78,18 @@ def open_labels(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
     if not source.is_file() or source.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError(
             f"{source} is nothing that labels can be read from; expected a folder of slices, an OME-Zarr, or a file "
-            f"that ends in {', '.join(IMAGE_SUFFIXES)}"
+            f"that ends in {', '.join((*IMAGE_SUFFIXES, *SUFFIXES))}"
         )
     return _from_file(source, shape, rules)
 
 
-def whole_shape(source: Path) -> Voxels | None:
+def whole_shape(source: Path | str) -> Voxels | None:
     """Return the shape of labels in one file or OME-Zarr of more than one slice; None of anything else."""
-    if source.is_dir():
+    source, inside = split_source(source)
+    shape: Voxels | None
+    if format_of(source) is not None and source.is_file():
+        shape = _triple(open_format(source, inside).array.shape)
+    elif source.is_dir():
         shape = open_volume(source, voxel_size=(1.0, 1.0, 1.0)).shape if is_ome_zarr(source) else None
     else:
         shape = read_header(source).shape if source.suffix.lower() in TIFF_SUFFIXES and source.is_file() else None
@@ -276,6 +151,56 @@ def _from_zarr(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
     return LabelSource(source, pages, read, rules)
 
 
+def _from_format(source: Path, inside: str, shape: Voxels, rules: LabelRules) -> LabelSource:
+    """Open labels in a file of one of the many formats; what it names need not be given by value."""
+    opened = open_format(source, inside)
+    rules = replace(rules, **_named(source, opened.materials, rules))
+    check_rules(rules)
+    array, notes = opened.array, opened.notes
+    stored = _triple(array.shape)
+    if opened.may_be_turned and stored[1:] != shape[1:] and (stored[2], stored[1]) == shape[1:]:
+        array, stored = Turned(array, (0, 2, 1)), (stored[0], stored[2], stored[1])
+        notes = (*notes, f"{source.name}: rows and columns are exchanged, so that the labels fit the image")
+    _check_header(source, Header(stored, np.dtype(array.dtype), "grey"), shape)
+    places = _places(source, stored[0], shape, rules)
+    pages = _sorted(places) if stored[0] == len(places) else tuple((z, z) for z in sorted(places))
+    everything = slice(None)
+
+    def read(page: int) -> np.ndarray:
+        return np.asarray(array[slice(page, page + 1), everything, everything])[0]
+
+    return LabelSource(source, pages, read, rules, notes, opened.materials, opened.voxel_size)
+
+
+def _named(source: Path, materials: Sequence[Material], rules: LabelRules) -> dict[str, Any]:
+    """Return the rules with the values that the file gives to classes of the same name, and to ``ignore``."""
+    if not materials or rules.instances:
+        return {}
+    by_name = {_plain(material.name): material.value for material in materials}
+    ignore = by_name.get(IGNORE_NAME) if rules.ignore_value is None else rules.ignore_value
+    values = dict(rules.values)
+    for name, given in rules.values.items():
+        if given is not None:
+            continue
+        if _plain(name) in by_name:
+            values[name] = (by_name[_plain(name)],)
+        elif len([material for material in materials if material.value != ignore]) > 1:
+            said = ", ".join(f"{material.name} ({material.value})" for material in materials)
+            raise DataError(
+                f"{source} has no material {name!r}; there are: {said}. Name one of them, or give its value, as in "
+                f"{name}={materials[0].value}"
+            )
+    if all(given is None for given in rules.values.values()):
+        # Nobody named values: what the file holds beside the classes asked for is simply not wanted.
+        return {"values": values, "ignore_value": ignore, "others": True}
+    return {"values": values, "ignore_value": ignore}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write in different ways: capitals, blanks, dashes, underscores."""
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
+
+
 def _places(source: Path, n_pages: int, shape: Voxels, rules: LabelRules) -> tuple[int, ...]:
     """Return the z of each page, or the labelled z of a stack of full depth."""
     if rules.slices is None:
@@ -294,21 +219,13 @@ def _places(source: Path, n_pages: int, shape: Voxels, rules: LabelRules) -> tup
     return rules.slices
 
 
+def _triple(shape: Sequence[int]) -> Voxels:
+    z, y, x = (int(n) for n in shape)
+    return z, y, x
+
+
 def _sorted(places: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((z, page) for page, z in enumerate(places)))
-
-
-def _check_rules(rules: LabelRules) -> None:
-    if not rules.values:
-        raise UsageError("name at least one class that the labels are of")
-    if rules.instances and len(rules.values) > 1:
-        raise UsageError("ids of objects are of one class; import each class of instances by itself")
-    if len(rules.values) > 1 and not all(rules.values.values()):
-        raise UsageError("with several classes in one source give the values of each, as in nucleus=1, nucleolus=2")
-    taken = {value for values in rules.values.values() for value in values or ()}
-    if 0 in taken or rules.ignore_value in taken:
-        ignored = "" if rules.ignore_value is None else f" and {rules.ignore_value} is ignored"
-        raise UsageError(f"0 is background{ignored}: that cannot be the value of a class")
 
 
 def _check_header(path: Path, header: Header, shape: Voxels) -> None:

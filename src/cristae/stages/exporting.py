@@ -1,24 +1,46 @@
-"""Export: any layer of a project as a TIFF stack or a folder of TIFFs, sizes and types intact.
+"""Export: any layer of a project in the format that the next program reads; sizes, ids and voxel size intact.
 
 Layers are ``image``, ``<class>`` (its newest mask), ``<class>/objects`` (ids of its objects), ``<class>/probability``,
-``annotations/<class>`` and ``truth/<class>``.
+``annotations/<class>`` and ``truth/<class>``; all classes in one map are ``annotations``, ``truth`` and ``masks``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.errors import UsageError
 from cristae.files import writable
-from cristae.io.ome_zarr import list_labels, open_volume
-from cristae.io.tiff import write_folder, write_stack
+from cristae.io.ome_zarr import open_volume
+from cristae.io.registry import split_source
+from cristae.io.tiff import write_folder
 from cristae.project import Project
+from cristae.stages.export_layers import Layer, Masked, joined_layers, layers, open_layer
 from cristae.stages.options import Options
-from cristae.volume import ArrayLike, Volume
+from cristae.volume import Volume
+
+FormatName = Literal["auto", "tiff", "mib", "mrc", "hdf5", "nrrd", "nifti", "precomputed", "webknossos", "nnunet"]
+
+_OF_SUFFIX = {
+    ".tif": "tiff", ".tiff": "tiff", ".model": "mib", ".mrc": "mrc", ".rec": "mrc", ".h5": "hdf5", ".hdf5": "hdf5",
+    ".nrrd": "nrrd", ".nii": "nifti", ".nii.gz": "nifti",
+}  # fmt: skip
+_WITH_NAMES = ("mib", "nnunet", "precomputed")
+_WRITERS = {
+    "tiff": "cristae.io.tiff:write_stack",
+    "mib": "cristae.io.mib:write_mib",
+    "mrc": "cristae.io.mrc:write_mrc",
+    "hdf5": "cristae.io.hdf5:write_hdf5",
+    "nrrd": "cristae.io.nrrd:write_nrrd",
+    "nifti": "cristae.io.nifti:write_nifti",
+    "precomputed": "cristae.io.precomputed:write_precomputed",
+    "webknossos": "cristae.io.webknossos:write_webknossos",
+}
+"""Module and function of each writer; its library is loaded when it is needed."""
 
 
 class ExportSettings(BaseModel):
@@ -30,21 +52,15 @@ class ExportSettings(BaseModel):
         None,
         ge=1,
         le=255,
-        description="value that every labelled voxel gets, such as 255 to see masks in any viewer; none: ids as stored",
+        description="value that every labelled voxel gets, such as 255; none: ids as they are stored",
     )
-
-
-class Masked:
-    """An array of labels with one value for all that is not 0; uint8."""
-
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
-
-    def __init__(self, array: ArrayLike, value: int) -> None:
-        self._array, self._value = array, value
-        self.shape = array.shape
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return np.where(np.asarray(self._array[index]) != 0, np.uint8(self._value), np.uint8(0))
+    format: FormatName = Field(
+        "auto", description="format to write; auto: by the suffix of the destination, and TIFF slices without one"
+    )
+    unseen: Literal["ignore", "background"] = Field(
+        "ignore",
+        description="what becomes of voxels that nobody looked at, where classes are joined: a class `ignore`, or 0",
+    )
 
 
 def export(
@@ -54,83 +70,108 @@ def export(
     settings: ExportSettings | None = None,
     options: Options | None = None,
 ) -> Path:
-    """Write one layer of a project as TIFF.
+    """Write one layer of a project in another format.
 
     Parameters
     ----------
     project
         Where the layer is.
     layer
-        One of `layers`.
+        One of `layers` or `joined_layers`.
     destination
-        A name that ends in ``.tif`` or ``.tiff`` becomes a stack with the voxel size in it, any other a folder of
-        slices, numbered like the files that the image was imported from.
+        File or folder to make. Its suffix says the format: ``.tif``, ``.model``, ``.mrc``, ``.h5`` (with a dataset
+        behind a colon if you like), ``.nrrd``, ``.nii``, ``.nii.gz``. Any other becomes a folder: of TIFF slices,
+        numbered like the files that the image was imported from, or of the format in the settings.
     settings, options
         With ``options.force`` files may be overwritten.
 
     Returns
     -------
     Path
-        `destination`.
+        What was written.
 
     Raises
     ------
     UsageError
-        If there is no such layer, the destination exists, or a mask value is asked for where it has no meaning.
+        If there is no such layer, the destination exists, or a setting has no meaning for it.
+    DataError
+        If the format cannot hold the layer.
     ResourceError
         If the disk is full or the folder cannot be written.
     """
     settings, options = settings or ExportSettings(), options or Options()
-    found = layers(project)
-    if layer not in found:
-        raise UsageError(f"no layer {layer!r} in {project.path}; there are: {', '.join(found) or 'none yet'}")
-    volume = open_volume(found[layer])
+    form = _format(destination, settings)
+    opened = open_layer(project, layer, named=form in _WITH_NAMES, unseen=settings.unseen)
     if settings.mask_value is not None:
-        volume = _masked(volume, layer, settings.mask_value)
-    progress = options.progress(f"writing {layer}")
+        opened = _masked(opened, layer, settings.mask_value)
+    volume = opened.volume
     with writable(destination.parent):
-        if destination.suffix.lower() in (".tif", ".tiff"):
-            write_stack(volume, destination, overwrite=options.force, told=progress)
-        else:
-            first = int(project.image_facts.get("first_number", 0))
-            stem = layer.replace("/", "_")
-            write_folder(volume, destination, stem, first=first, overwrite=options.force, told=progress)
+        path = _write(project, layer, opened, (form, destination), options)
     size = " × ".join(f"{length:.6g}" for length in volume.grid.voxel_size)
     options.notify(
         f"{layer}: {' × '.join(map(str, volume.shape))} voxels (z, y, x) of {volume.dtype}, each {size} nm, "
         f"written to {destination}"
     )
-    return destination
+    if len(opened.materials) > 1:
+        options.notify(", ".join(f"{material.value} {material.name}" for material in opened.materials))
+    return path
 
 
-def layers(project: Project) -> dict[str, Path]:
-    """Return the names of all layers that can be exported now, and where each is."""
-    found: dict[str, Path] = {}
-    if "digest" in project.image_facts:
-        found["image"] = project.image_path
-    predicted = project.latest("predict")
-    for path in sorted(predicted.path.glob("*.ome.zarr")) if predicted else ():
-        name = path.name.removesuffix(".ome.zarr")
-        if (path / "labels" / name).is_dir():
-            found[name] = path / "labels" / name
-        found[f"{name}/probability"] = path
-    labelled = project.latest("objects")
-    if labelled:
-        names = labelled.manifest["classes"]
-        found |= {f"{name}/objects": labelled.path / f"{name}.ome.zarr" for name in names}
-    for stage in ("cells", "track"):  # ids that were tracked are shown in place of those before
-        run = project.latest(stage)
-        if run:
-            found[run.manifest["name"]] = run.path / f"{run.manifest['name']}.ome.zarr"
-    for kind in ("annotations", "truth"):
-        folder = project.path / f"{kind}.ome.zarr"
-        found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}
-    return found
+def _write(project: Project, layer: str, opened: Layer, where: tuple[str, Path], options: Options) -> Path:
+    """Write a layer by the writer of its format; all take the volume first, then the path, then what they need."""
+    form, destination = where
+    shared: dict[str, Any] = {"overwrite": options.force, "told": options.progress(f"writing {layer}")}
+    name = layer.replace("/", "_")
+    extra: tuple[Any, ...] = ()
+    if form == "tiff" and destination.suffix.lower() not in (".tif", ".tiff"):
+        first = int(project.image_facts.get("first_number", 0))
+        return write_folder(opened.volume, destination, name, first=first, **shared)
+    if form == "nnunet":
+        return _write_nnunet(project, layer, opened, destination, shared)
+    if form == "hdf5":
+        destination, shared["inside"] = split_source(destination)
+    elif form in ("mib", "precomputed"):
+        extra = (opened.materials,)
+    elif form == "webknossos":
+        extra = (name,)
+    module, _, function = _WRITERS[form].partition(":")
+    write: Callable[..., Path] = getattr(import_module(module), function)
+    return write(opened.volume, destination, *extra, **shared)
 
 
-def _masked(volume: Volume, layer: str, value: int) -> Volume:
+def _write_nnunet(project: Project, layer: str, opened: Layer, destination: Path, shared: dict[str, Any]) -> Path:
+    from cristae.io.nnunet import write_nnunet  # noqa: PLC0415  its library is loaded when it is needed
+
+    if not opened.materials:
+        raise UsageError(f"nnU-Net learns classes; {layer} has none. Export annotations, truth or masks")
+    image, case = open_volume(project.image_path), (project.name, opened.materials)
+    return write_nnunet(image, opened.volume, destination, case, **shared)
+
+
+def _format(destination: Path, settings: ExportSettings) -> str:
+    """Return the format that is asked for by name, or else by the suffix."""
+    name = split_source(destination)[0].name.lower()
+    found = next((form for suffix, form in _OF_SUFFIX.items() if name.endswith(suffix)), "")
+    chosen = settings.format
+    if chosen == "auto":
+        return found or "tiff"
+    if found and found != chosen:
+        raise UsageError(
+            f"{destination} is a name for {found}, not for {chosen}; choose another, or leave out the format"
+        )
+    if not found and chosen in ("mib", "mrc", "hdf5", "nrrd", "nifti"):
+        ending = next(suffix for suffix, form in _OF_SUFFIX.items() if form == chosen)
+        raise UsageError(f"{destination} should end in {ending}, for that is how {chosen} files are known")
+    return chosen
+
+
+def _masked(opened: Layer, layer: str, value: int) -> Layer:
+    volume = opened.volume
     if volume.kind != "labels":
         raise UsageError(f"{layer} holds {volume.kind} values, no labels; export it without a mask value")
-    if layer.startswith(("annotations/", "truth/")):
+    if layer.startswith(("annotations", "truth")):
         raise UsageError(f"{layer} holds a value where nobody looked, which is not background; export it as stored")
-    return Volume(Masked(volume.array, value), volume.grid, "labels")
+    return Layer(Volume(Masked(volume.array, value), volume.grid, "labels"))
+
+
+__all__ = ["ExportSettings", "export", "joined_layers", "layers"]

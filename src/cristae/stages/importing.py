@@ -12,7 +12,6 @@ import never looks finished; the same command run again goes on from the last fi
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,23 +21,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cristae.annotations import Annotations, check_class_name
-from cristae.blockwise import Execution, Journal, Progress, map_blocks
+from cristae.blockwise import Progress
 from cristae.errors import DataError, UsageError
-from cristae.files import writable, write_atomically
-from cristae.geometry import Block, Grid
-from cristae.io.images import ImageSource, open_images
-from cristae.io.labels import LabelRules, LabelSource, open_labels, whole_shape
+from cristae.files import writable
+from cristae.geometry import Grid
+from cristae.io.images import ImageSource, open_images, same_voxel_size
+from cristae.io.label_rules import LabelRules, LabelSource
+from cristae.io.labels import open_labels, whole_shape
 from cristae.io.ome_zarr import (
     build_pyramid,
-    create_volume,
-    is_ome_zarr,
     list_labels,
     open_volume,
     write_facts,
 )
+from cristae.io.registry import split_source
 from cristae.project import Project
+from cristae.stages.copying import copy_image, few_bits, fingerprint_of
 from cristae.stages.options import Options
-from cristae.stages.survey import black_slices, survey, whole_shards
+from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -51,6 +51,10 @@ class ImportImageSettings(BaseModel):
     allow_missing: bool = Field(
         False, description="fill slices whose numbers are missing in the file names with 0 instead of refusing"
     )
+    pad: bool = Field(
+        False, description="fill slices that are smaller than the largest with 0 at the bottom and right, not refuse"
+    )
+    invert: bool = Field(False, description="make dark bright and bright dark, for scans whose membranes are bright")
 
 
 class ImportLabelsSettings(BaseModel):
@@ -99,7 +103,7 @@ def import_image(
     project
         Its voxel size counts, whatever the files say.
     source
-        Folder of slices, TIFF stack or OME-Zarr; see `cristae.io.images.open_images`.
+        Folder of slices, OME-Zarr, or a file of one of many formats; see `cristae.io.images.open_images`.
     settings, options
         With ``options.force`` another image may take the place of the one that is there.
 
@@ -119,24 +123,29 @@ def import_image(
     """
     settings, options = settings or ImportImageSettings(), options or Options()
     with project.lock(), writable(project.path):
-        opened = open_images(Path(source), project.file.voxel_size_nm, allow_missing=settings.allow_missing)
-        for sentence in (_describe(Path(source).name, opened.volume), *opened.notes):
+        path, inside = split_source(source)
+        opened = open_images(source, project.file.voxel_size_nm, **settings.model_dump())
+        for sentence in (_describe(f"{path.name}{inside and f':{inside}'}", opened.volume), *opened.notes):
             options.notify(sentence)
-        fingerprint = _fingerprint(Path(source), opened)
+        fingerprint = fingerprint_of(path, inside, opened, inverted=settings.invert)
         if "digest" in project.image_facts:
             if not options.force and _same(project, opened, fingerprint, options):
                 options.notify(f"{project.name} holds this image already; nothing to do")
                 shutil.rmtree(project.path / ".importing", ignore_errors=True)  # of an attempt that was given up
                 return project.image
             _check_replaceable(project, opened, options)
-        workplace = _copy(project, opened, fingerprint, options)
+        workplace = project.path / ".importing"
         found = workplace / "image.ome.zarr"
-        facts = survey(open_volume(found), options.progress("surveying image"))
+        facts = copy_image(project, opened, fingerprint, options)
+        if facts is None:
+            facts = survey(open_volume(found), options.progress("surveying image"))
+            options.notify("writing coarser levels")
+            build_pyramid(found)
         black = black_slices(facts["slice_mean"])
         if set(black) - set(opened.missing):
             options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
-        options.notify("writing coarser levels")
-        build_pyramid(found)
+        if sentence := few_bits(opened.volume.dtype, facts["highest"]):
+            options.notify(sentence)
         write_facts(
             found,
             {
@@ -144,8 +153,8 @@ def import_image(
                 "missing": sorted({*opened.missing, *black}),
                 "first_number": opened.first_number,
                 "source": fingerprint,
-                "source_name": Path(source).name,
-                "stated_voxel_size_nm": opened.stated,
+                "source_name": path.name,
+                "stated_voxel_size_nm": opened.stated if any(opened.stated) else None,
             },
         )
         if project.file.bad_slices and project.image_facts.get("digest") not in (None, facts["digest"]):
@@ -201,11 +210,11 @@ def import_truth(
     in one stack of full depth are enough to be measured.
     """
     with project.lock(), writable(project.path):
-        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, Path(source))
+        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, source)
         return _store(project, truth, source, settings, options or Options())
 
 
-def _without_image(project: Project, source: Path) -> Annotations:
+def _without_image(project: Project, source: Path | str) -> Annotations:
     """Return the empty truth of a project that has labels only, if these are a whole volume."""
     shape = whole_shape(source)
     if shape is None:
@@ -214,28 +223,6 @@ def _without_image(project: Project, source: Path) -> Annotations:
             "labels in one stack of full depth, or OME-Zarr, can do without"
         )
     return Annotations(project.path / "truth.ome.zarr", Grid(shape, project.file.voxel_size_nm))
-
-
-def _copy(project: Project, opened: ImageSource, fingerprint: str, options: Options) -> Path:
-    """Copy the voxels into the hidden folder, going on where a killed import of the same source stopped."""
-    workplace = project.path / ".importing"
-    marker, target = workplace / "source", workplace / "image.ome.zarr"
-    if marker.is_file() and marker.read_text() == fingerprint and target.exists():
-        options.notify("going on with an import that was interrupted")
-        volume = open_volume(target, mode="r+")
-    else:
-        if workplace.exists():
-            shutil.rmtree(workplace)
-        workplace.mkdir()
-        volume = create_volume(target, opened.volume.grid, opened.volume.dtype, "image")
-        write_atomically(marker, fingerprint)
-
-    def same(block: Block, values: np.ndarray) -> np.ndarray:
-        return values
-
-    execution = Execution(options.executor, options.progress("copying image"), Journal(workplace / "journal"))
-    map_blocks(same, [opened.volume], [volume], block_shape=whole_shards(volume), execution=execution)
-    return workplace
 
 
 def _put_in_place(project: Project, workplace: Path) -> None:
@@ -283,12 +270,17 @@ def _store(
     if first is None:
         first = int(project.image_facts.get("first_number", 0))
     rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value, settings.instances)
-    opened = open_labels(Path(source), annotations.grid.shape, rules)
+    opened = open_labels(source, annotations.grid.shape, rules)
+    for sentence in (*opened.notes, *_other_size(opened, annotations.grid)):
+        options.notify(sentence)
     counts = opened.check()
     for name in settings.classes:
         complete = settings.complete and name not in settings.partial
         progress = options.progress(f"writing {name}")
         annotations.write_slices(name, _layer(opened, name, progress, len(counts)), complete=complete)
+        if material := opened.material(name):
+            facts = {"material": material.name, "colour": material.colour and list(material.colour)}
+            write_facts(annotations.path / "labels" / name, facts)
     area = annotations.grid.shape[1] * annotations.grid.shape[2]
     for name in settings.classes:
         n_voxels = sum(count[name] for count in counts.values())
@@ -299,25 +291,18 @@ def _store(
     return annotations
 
 
+def _other_size(opened: LabelSource, grid: Grid) -> tuple[str, ...]:
+    theirs, ours = opened.voxel_size, grid.voxel_size
+    if theirs is None or same_voxel_size(theirs, ours):
+        return ()
+    said = [" × ".join(f"{length:.6g}" for length in size) for size in (theirs, ours)]
+    return (f"{opened.source.name} states a voxel size of {said[0]} nm; that of the image, {said[1]} nm, counts",)
+
+
 def _layer(opened: LabelSource, name: str, progress: Progress, total: int) -> Iterator[tuple[int, np.ndarray]]:
     for done, (z, layers) in enumerate(opened.slices(), start=1):
         yield z, layers[name]
         progress(done, total)
-
-
-def _fingerprint(source: Path, opened: ImageSource) -> str:
-    """Hash names, sizes and times of the files, and what is made of them: unchanged, the copy can go on."""
-    if is_ome_zarr(source):
-        files = sorted(path for path in source.rglob("*") if path.is_file())
-    elif source.is_dir():
-        files = [source / name for name in opened.files]
-    else:
-        files = [source]
-    total = hashlib.blake2b(f"{opened.volume.grid} {opened.volume.dtype}".encode(), digest_size=16)
-    for path in files:
-        stat = path.stat()
-        total.update(f"{path.relative_to(source)}:{stat.st_size}:{stat.st_mtime_ns};".encode())
-    return total.hexdigest()
 
 
 def _describe(name: str, volume: Volume) -> str:

@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from cristae.blockwise import Progress
-from cristae.geometry import Voxels, blocks
+from cristae.geometry import Box, Voxels, blocks
 from cristae.io.ome_zarr import shard_shape
 from cristae.volume import Volume
 
 _BLOCK_BYTES = 2**28
 """A block holds whole slices up to this size, bands of them beyond."""
+_EXACT = 2**23
+"""So many pixels are counted at a time: the counts are 32-bit floats."""
+
+
+class Survey:
+    """What later stages need to know of an image as a whole, gathered from its blocks in the order z, y.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the image; unsigned whole numbers.
+    """
+
+    def __init__(self, shape: Voxels, dtype: np.dtype[Any]) -> None:
+        self._shape = shape
+        self._total = hashlib.blake2b(f"{shape} {dtype.name}".encode(), digest_size=16)
+        self._open: dict[int, tuple[int, np.ndarray]] = {}
+        self._moments: list[tuple[float, float]] = []
+        self._highest = 0
+
+    def add(self, block: Box, values: np.ndarray) -> None:
+        """Take the voxels of a block of whole rows; its slices are done with the last of their rows."""
+        for z, plane in enumerate(np.ascontiguousarray(values), start=block.start[0]):
+            check, counts = self._open.pop(z, (0, np.zeros(0, np.int64)))
+            self._open[z] = zlib.crc32(plane.data, check), _add(counts, count_values(plane))
+        if block.stop[1] == self._shape[1]:
+            for z in range(block.start[0], block.stop[0]):
+                self._close(z)
+
+    def _close(self, z: int) -> None:
+        check, counts = self._open.pop(z)
+        # A checksum beside all counts: other voxels would have to agree in both.
+        self._total.update(check.to_bytes(4, "little") + counts.astype("<i8").tobytes())
+        self._moments.append(grey_moments(counts))
+        self._highest = max(self._highest, len(counts) - 1)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts once all blocks were there; see `survey`."""
+        return {
+            "digest": self._total.hexdigest(),
+            "slice_mean": [mean for mean, _ in self._moments],
+            "slice_std": [deviation for _, deviation in self._moments],
+            "highest": self._highest,
+        }
 
 
 def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
@@ -24,26 +70,38 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
     -------
     dict
         ``digest``: the same voxels, the same text. ``slice_mean``, ``slice_std``: one float per slice over voxels
-        that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1.
+        that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1. ``highest``: the
+        largest grey value.
     """
-    depth = volume.shape[0]
-    counts: list[np.ndarray] = [np.zeros(0, np.int64)] * depth
-    digests = [hashlib.blake2b(digest_size=16) for _ in range(depth)]
+    found = Survey(volume.shape, volume.dtype)
     todo = list(blocks(volume.grid.box, whole_shards(volume)))
     for done, block in enumerate(todo, start=1):
-        for z, values in enumerate(volume.read(block.write), start=block.write.start[0]):
-            digests[z].update(np.ascontiguousarray(values).data)
-            counts[z] = _add(counts[z], np.bincount(values.ravel()))
+        found.add(block.write, volume.read(block.write))
         progress(done, len(todo))
-    total = hashlib.blake2b(f"{volume.shape} {volume.dtype.name}".encode(), digest_size=16)
-    for digest in digests:
-        total.update(digest.digest())
-    moments = [grey_moments(count) for count in counts]
-    return {
-        "digest": total.hexdigest(),
-        "slice_mean": [mean for mean, _ in moments],
-        "slice_std": [deviation for _, deviation in moments],
-    }
+    return found.facts()
+
+
+def count_values(plane: np.ndarray) -> np.ndarray:
+    """Return how often each value occurs, up to the largest that does.
+
+    Parameters
+    ----------
+    plane
+        Unsigned whole numbers ``(y, x)``.
+
+    Returns
+    -------
+    array
+        int64 ``(n,)``: counts of the values 0 to n - 1.
+    """
+    if plane.dtype not in (np.uint8, np.uint16) or plane.size == 0:
+        return np.bincount(plane.ravel())
+    n_values, rows = int(np.iinfo(plane.dtype).max) + 1, max(1, _EXACT // plane.shape[1])
+    counts = np.zeros(n_values, np.int64)
+    for start in range(0, len(plane), rows):
+        part = cv2.calcHist([plane[start : start + rows]], [0], None, [n_values], [0, n_values])
+        counts += part.ravel().astype(np.int64)
+    return counts[: int(np.flatnonzero(counts)[-1]) + 1]
 
 
 def black_slices(slice_mean: Sequence[float]) -> list[int]:

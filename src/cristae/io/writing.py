@@ -1,0 +1,97 @@
+"""What all writers share: hidden names until a file is whole, slabs of slices, joined layers."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cristae.errors import UsageError
+from cristae.geometry import Box
+from cristae.volume import Volume
+
+Told = Callable[[int, int], object]
+"""Called with the number of slices written and their total."""
+
+_SLAB_BYTES = 2**28
+
+
+@contextlib.contextmanager
+def partial_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a hidden name to write to; it becomes `path` at the end, and nothing is left of it on failure.
+
+    Raises
+    ------
+    UsageError
+        If there is something under that name already.
+    """
+    check_free(path, overwrite)
+    make_folder(path.parent)
+    suffixes = "".join(path.suffixes[-2:])  # libraries tell formats by them
+    partial = path.with_name(f".{path.name}.partial{suffixes}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def partial_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a hidden folder to write to; it becomes `path` at the end, and nothing is left of it on failure.
+
+    Raises
+    ------
+    UsageError
+        If there is something under that name already.
+    """
+    check_free(path, overwrite)
+    make_folder(path.parent)
+    partial, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.rename(replaced)
+        partial.rename(path)
+    finally:
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise UsageError if something would be overwritten that must not be."""
+    taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if taken and not overwrite:
+        raise UsageError(f"{path} exists already; choose another name, or say that it may be overwritten (--force)")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises
+    ------
+    UsageError
+        If there is a file in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"{path} is a file, so nothing can be written below it; choose another name") from error
+
+
+def slabs(volume: Volume, told: Told | None) -> Iterator[tuple[Box, np.ndarray]]:
+    """Yield whole slices from first to last, as many at a time as memory should hold, and where they belong."""
+    n_slices, height, width = volume.shape
+    step = max(1, min(16, _SLAB_BYTES // max(1, height * width * volume.dtype.itemsize)))
+    for start in range(0, n_slices, step):
+        box = Box((start, 0, 0), (min(start + step, n_slices), height, width))
+        yield box, np.ascontiguousarray(volume.read(box))
+        if told:
+            for z in range(*box.slices[0].indices(n_slices)):
+                told(z + 1, n_slices)
