@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
         adapt,
+        align,
         cells,
         compare,
         cross_validate,
+        equalise,
         evaluate,
         export,
         find_parents,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         study_networks,
         track,
         train,
+        use_image,
         write_report,
     )
     from cristae.errors import CristaeError, DataError, ResourceError, UsageError
@@ -44,9 +47,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "adapt",
+        "align",
         "cells",
         "compare",
         "cross_validate",
+        "equalise",
         "evaluate",
         "export",
         "find_parents",
@@ -64,6 +69,7 @@ _HOMES = {
         "study_networks",
         "track",
         "train",
+        "use_image",
         "write_report",
     ),
     "annotations": ("IGNORE", "Annotations"),
@@ -89,9 +95,11 @@ __all__ = [
     "UsageError",
     "Volume",
     "adapt",
+    "align",
     "cells",
     "compare",
     "cross_validate",
+    "equalise",
     "evaluate",
     "export",
     "find_parents",
@@ -109,6 +117,7 @@ __all__ = [
     "study_networks",
     "track",
     "train",
+    "use_image",
     "write_report",
 ]
 

@@ -7,6 +7,7 @@
     ├── image.ome.zarr            the micrograph; labels/<class> beside it once predicted
     ├── annotations.ome.zarr      labelled slices            truth.ome.zarr: what results are scored against
     ├── runs/<stage>-<id>/        settings.toml (complete) · manifest.json · outputs
+    ├── labels/<align run>/       annotations and truth as they lie on aligned slices
     └── report/index.html
 
 The id of a run is a hash of its complete settings, the fingerprints of its inputs and the version of cristae: the
@@ -30,50 +31,19 @@ from typing import Any, Literal
 
 import tomli_w
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
-from cristae.annotations import Annotations, check_class_name
+from cristae.annotations import Annotations
 from cristae.environment import environment, peak_memory_mb
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
-from cristae.settings import explain
+from cristae.project_file import FORMAT, ProjectFile
+from cristae.settings import explain, without_none
 from cristae.volume import Volume
 
-FORMAT = 1
-"""Version of the project folder; a project with a larger number was made by a newer cristae."""
-
 Status = Literal["running", "finished", "interrupted", "failed"]
-
-
-class ProjectFile(BaseModel):
-    """What stands in ``project.toml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = Field(FORMAT, ge=1, description="version of the project folder")
-    voxel_size_nm: Nanometres = Field(description="voxel size along z, y, x in nanometres")
-    classes: tuple[str, ...] = Field((), description="names of the structures to segment")
-    settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="per stage, the settings that differ from the defaults"
-    )
-
-    @field_validator("voxel_size_nm")
-    @classmethod
-    def _positive(cls, value: Nanometres) -> Nanometres:
-        if not all(0 < size < 1e6 for size in value):
-            raise ValueError(f"the voxel size is three positive numbers of nanometres (z, y, x), got {value}")
-        return value
-
-    @field_validator("classes")
-    @classmethod
-    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            check_class_name(name)
-        if len(set(value)) != len(value):
-            raise ValueError(f"class names must differ, got {', '.join(value)}")
-        return value
 
 
 @dataclass(frozen=True)
@@ -183,13 +153,33 @@ class Project:
         return self.file.classes
 
     @property
-    def image_path(self) -> Path:
-        """Where the micrograph is, or will be."""
+    def raw_path(self) -> Path:
+        """Where the micrograph is as it was imported, or will be."""
         return self.path / "image.ome.zarr"
 
     @property
+    def image_path(self) -> Path:
+        """Where the micrograph in use is: the raw one, or a prepared one in the folder of the run that made it.
+
+        Raises
+        ------
+        DataError
+            If the prepared one is gone.
+        """
+        name = self.file.prepared
+        if not name:
+            return self.raw_path
+        path = self.path / "runs" / name / "image.ome.zarr"
+        if not path.exists():
+            raise DataError(
+                f"{self._file} says that the image of runs/{name} is in use, and it is not there; make it again, or go "
+                f"back to the raw image: cristae align {self.path} --use raw"
+            )
+        return path
+
+    @property
     def image(self) -> Volume:
-        """The micrograph, read lazily.
+        """The micrograph in use, read lazily.
 
         Raises
         ------
@@ -207,18 +197,33 @@ class Project:
 
     @property
     def image_facts(self) -> dict[str, Any]:
-        """What the import noted of the image: digest, mean and deviation of each slice, missing slices."""
-        return read_facts(self.image_path) if self.image_path.exists() else {}
+        """What is noted of the image in use: digest, mean and deviation of each slice, missing slices."""
+        path = self.image_path
+        return read_facts(path) if path.exists() else {}
+
+    @property
+    def raw_facts(self) -> dict[str, Any]:
+        """The same of the image as it was imported."""
+        return read_facts(self.raw_path) if self.raw_path.exists() else {}
+
+    @property
+    def labels_folder(self) -> Path:
+        """Where labels lie that fit the image in use: the project, or a folder of its own for aligned slices."""
+        return self.labels_of(self.file.aligned or "")
+
+    def labels_of(self, aligned: str) -> Path:
+        """Return where labels lie that fit the slices of an align run, or, of an empty name, the raw ones."""
+        return self.path / "labels" / aligned if aligned else self.path
 
     @property
     def annotations(self) -> Annotations:
         """The labelled slices."""
-        return Annotations(self.path / "annotations.ome.zarr", self._grid)
+        return Annotations(self.labels_folder / "annotations.ome.zarr", self._grid)
 
     @property
     def truth(self) -> Annotations:
         """What results are scored against, or all there is: then it has a grid of its own."""
-        path = self.path / "truth.ome.zarr"
+        path = self.labels_folder / "truth.ome.zarr"
         if not self.has_image and self.truth_classes:
             return Annotations(path, open_volume(path / "labels" / self.truth_classes[0]).grid)
         return Annotations(path, self._grid)
@@ -226,7 +231,7 @@ class Project:
     @property
     def truth_classes(self) -> tuple[str, ...]:
         """Classes that there is a truth of; none where nothing was imported."""
-        return list_labels(self.path / "truth.ome.zarr")
+        return list_labels(self.labels_folder / "truth.ome.zarr")
 
     @property
     def _grid(self) -> Grid:
@@ -242,6 +247,10 @@ class Project:
         new = tuple(name for name in names if name not in content.classes)
         if new:
             self._save(content.model_copy(update={"classes": content.classes + new}))
+
+    def put_to_use(self, prepared: str, aligned: str) -> None:
+        """Enter which prepared image, and which aligned slices, are in use; see `cristae.stages.prepared.use_image`."""
+        self._save(self.file.model_copy(update={"prepared": prepared or None, "aligned": aligned or None}))
 
     def stage_settings(self, stage: str) -> dict[str, Any]:
         """Return the settings of a stage that differ from the defaults, as the project file has them."""
@@ -328,7 +337,7 @@ class Project:
         before = {} if run.finished else run.manifest  # one that is done again starts from nothing
         with writable(self.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            complete = _without_none(settings.model_dump(mode="json"))
+            complete = without_none(settings.model_dump(mode="json"))
             write_atomically(run.path / "settings.toml", tomli_w.dumps(complete))
             run.update(
                 stage=run.stage,
@@ -377,7 +386,7 @@ class Project:
 
     def _save(self, content: ProjectFile) -> None:
         with writable(self.path):
-            write_atomically(self._file, tomli_w.dumps(_without_none(content.model_dump(mode="json"))))
+            write_atomically(self._file, tomli_w.dumps(without_none(content.model_dump(mode="json"))))
 
 
 def _last_wanted(manifest: Mapping[str, Any]) -> float:
@@ -386,12 +395,3 @@ def _last_wanted(manifest: Mapping[str, Any]) -> float:
 
 def _holds_no_output(path: Path) -> bool:
     return {file.name for file in path.rglob("*") if not file.is_dir()} <= {"settings.toml", "manifest.json"}
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: a setting that is None is simply absent, and absent means None."""
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-        if value is not None
-    }

@@ -1,4 +1,4 @@
-"""Registration of one slice to another: how far, and how turned, did the specimen move in between?
+"""Registration of one slice to another: how far the specimen moved in between, and how it turned.
 
 ::
 
@@ -8,10 +8,11 @@
     every level      Gauss-Newton on the squared difference, each step on another random subset of pixels
     finest level     a polish on many more pixels
 
-Flattened is a slice whose grey values were divided by their local contrast, after the local mean was taken off. Strong
-edges then count no more than faint texture does. That matters, for in sections of few cells edges lean one way or the
-other, and alignment would stand them up; texture leans nowhere. A step solves for motion, gain and offset at once, with
-weights that fall to 0 for pixels that fit badly. Pixels without data (0) are NaN in the pyramid and are never looked at.
+Flattened is a slice whose grey values were divided by their local contrast, after the local mean was taken off.
+Strong edges then count no more than faint texture does. That matters, for among few cells edges lean one way or the
+other, and alignment would stand them up; texture leans nowhere. A step solves for motion, gain and offset at once,
+with weights that fall to 0 for pixels that fit badly. Pixels without data (0) are NaN in the pyramid and are never
+looked at.
 
 Papers: P. Thévenaz, U. E. Ruttimann and M. Unser (1998), IEEE TIP 7, 27 (TurboReg: pyramid, least squares);
 S. Klein, M. Staring and J. P. W. Pluim (2007), IEEE TIP 16, 2879 (random subsets of pixels, new ones each iteration);
@@ -64,8 +65,8 @@ class Match:
     Parameters
     ----------
     matrix
-        float64 ``(2, 3)``: where pixel ``(y, x)`` of the moving slice lies in the fixed one, both counted from the centre
-        of the slice, in pixels: ``matrix[:, :2] @ (y, x) + matrix[:, 2]``.
+        float64 ``(2, 3)``: where pixel ``(y, x)`` of the moving slice lies in the fixed one, both counted from the
+        centre of the slice, in pixels: ``matrix[:, :2] @ (y, x) + matrix[:, 2]``.
     before, after
         Correlation of the two flattened slices where they overlap, -1 to 1, as they are and once matched.
     sigma
@@ -259,7 +260,7 @@ def _flattened(plane: Plane, known: NDArray[np.bool_]) -> Plane:
     return np.where(near > 0.999, flat, np.float32(np.nan))
 
 
-def _local_mean(plane: Plane) -> Plane:
+def _local_mean(plane: np.ndarray) -> np.ndarray:
     """Return means of squares, a little smoothed, with straight lines in between."""
     height, width = plane.shape
     size = (max(1, width // _WIDE), max(1, height // _WIDE))
@@ -284,8 +285,8 @@ def _best_shift(moving: Plane, fixed: Plane) -> NDArray[np.float64]:
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
     one, other = (np.fft.rfft2(np.nan_to_num(plane) * window) for plane in (moving, fixed))
     cross = other * np.conj(one)
-    peaks = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), s=(height, width))
-    peaks = cv2.GaussianBlur(peaks, (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101)
+    sharp = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), s=(height, width)).astype(np.float32)
+    peaks = cv2.GaussianBlur(sharp, (0, 0), 0.8)
     candidates = [(0, 0)]
     for place in np.argsort(peaks, axis=None)[::-1][: 4 * _PEAKS]:
         y, x = divmod(int(place), width)

@@ -108,6 +108,8 @@ def layers(project: Project) -> dict[str, Path]:
     found: dict[str, Path] = {}
     if "digest" in project.image_facts:
         found["image"] = project.image_path
+        if project.file.prepared:
+            found["raw"] = project.raw_path
     predicted = project.latest("predict")
     for path in sorted(predicted.path.glob("*.ome.zarr")) if predicted else ():
         name = path.name.removesuffix(".ome.zarr")
@@ -123,7 +125,7 @@ def layers(project: Project) -> dict[str, Path]:
         if run:
             found[run.manifest["name"]] = run.path / f"{run.manifest['name']}.ome.zarr"
     for kind in ("annotations", "truth"):
-        folder = project.path / f"{kind}.ome.zarr"
+        folder = project.labels_folder / f"{kind}.ome.zarr"
         found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}
     return found
 
