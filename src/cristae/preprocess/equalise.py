@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 
 _BINS = 1024
-"""Classes of grey values in a tile of 16-bit slices."""
+"""Most classes of grey values in a tile."""
 
 
 def grey_counts(plane: np.ndarray) -> Counts:
@@ -116,7 +116,8 @@ class Tiles:
     side
         Of a tile in pixels, about: a slice is cut into equal ones.
     limit
-        Times the mean count that a grey value may reach in a tile. 1 changes little, large values are equalisation.
+        Times the mean count (over all classes from the darkest to the brightest grey value of the slice) that a class
+        may reach in a tile. 1 changes little, large values are equalisation.
 
     Raises
     ------
@@ -138,8 +139,8 @@ def clahe(plane: np.ndarray, tiles: Tiles | None = None) -> np.ndarray:
     Parameters
     ----------
     plane
-        uint8 or uint16 ``(y, x)``; 0 is no data. 16-bit grey values are first put into 1024 classes of equal width
-        between the darkest and the brightest.
+        uint8 or uint16 ``(y, x)``; 0 is no data. Grey values from the darkest to the brightest are put into classes of
+        equal width, at most 1024.
     tiles
         How.
 
@@ -154,10 +155,8 @@ def clahe(plane: np.ndarray, tiles: Tiles | None = None) -> np.ndarray:
         return plane.copy()
     known = plane[plane > 0]
     low, high = int(known.min()), int(known.max())
-    n_classes = min(_BINS, top)
-    # 8-bit grey values are classes already; others are put into classes between the extremes.
-    spread = 1.0 if top == 255 else max(1.0, (high - low + 1) / n_classes)
-    origin = 1 if top == 255 else low
+    n_classes = min(_BINS, high - low + 1)
+    spread, origin = (high - low + 1) / n_classes, low
     rows, columns = (max(1, round(length / tiles.side)) for length in plane.shape)
     counts = np.zeros((rows, columns, n_classes), np.int64)
     _count_tiles(np.ascontiguousarray(plane), origin, spread, counts)

@@ -142,9 +142,8 @@ def without_drift(matrices: Matrices, width: float) -> Matrices:
     width
         Slices.
     """
-    n = len(matrices)
-    reach = min(int(np.ceil(4 * width)), n - 1)
-    if not reach:
+    n, reach = len(matrices), int(np.ceil(4 * width)) + 1
+    if n < 2:
         return matrices.copy()
     none = np.eye(2, 3)
     moved = matrices - none

@@ -94,7 +94,7 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
             f"slices that are turned ({settings.model}) cannot be moved by whole pixels; choose one of them"
         )
     raw, facts = check_raw(project)
-    bad = sorted({*settings.bad_slices, *(int(z) for z in facts.get("missing", ()))} & set(range(raw.shape[0])))
+    bad = _bad_slices(settings.bad_slices, facts, raw.shape[0])
     inputs = {"raw": str(facts["digest"])}
     run = project.run("align", settings, inputs)
     if run.finished and not options.force:
@@ -125,6 +125,15 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
             shutil.rmtree(run.path / ".pairs", ignore_errors=True)
         take_into_use(project, run, options)
     return run
+
+
+def _bad_slices(named: Sequence[int], facts: Mapping[str, Any], depth: int) -> list[int]:
+    beyond = sorted(z for z in named if not 0 <= z < depth)
+    if beyond:
+        raise UsageError(
+            f"bad slices {number_ranges(beyond)} lie outside of the stack, whose last slice is {depth - 1}"
+        )
+    return sorted({*named, *(int(z) for z in facts.get("missing", ()))})
 
 
 class Warping:

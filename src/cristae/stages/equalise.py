@@ -111,7 +111,7 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
             def work(block: Block, slab: np.ndarray) -> np.ndarray:
                 return np.stack([function(plane) for plane in slab])
 
-            write_image(work, run, (image, facts), image.grid, options)
+            write_image(work, run, (image, facts), image.grid, options, reads=True)
             run.update(raw=str(project.raw_facts["digest"]), aligned=aligned, method=settings.method)
         take_into_use(project, run, options)
     return run

@@ -104,14 +104,19 @@ def switch(project: Project, prepared: str, aligned: str, options: Options) -> N
 
 
 def write_image(
-    function: Callable[..., np.ndarray], run: Run, source: tuple[Volume, dict[str, Any]], grid: Grid, options: Options
+    function: Callable[..., np.ndarray],
+    run: Run,
+    source: tuple[Volume, dict[str, Any]],
+    grid: Grid,
+    options: Options,
+    reads: bool = False,
 ) -> None:
     """Make the image of a run, slab by slab, with its pyramid and what is noted of it; go on where a kill stopped it.
 
     Parameters
     ----------
     function
-        Block function; given blocks of whole slices, and of `source` the slab where that has the shape of `grid`.
+        Block function, given blocks of whole slices.
     run
         Where the image goes.
     source
@@ -120,6 +125,8 @@ def write_image(
         Of the image.
     options
         Executor and progress.
+    reads
+        Whether the function is given the slab of `source`, too.
     """
     volume, facts = source
     path = run.path / _HIDDEN
@@ -136,8 +143,7 @@ def write_image(
     depth, rows, columns = shard_shape(target)
     whole = (depth, -(-grid.shape[1] // rows) * rows, -(-grid.shape[2] // columns) * columns)
     execution = Execution(options.executor, options.progress(run.stage), Journal(run.path / "slabs"))
-    inputs = [volume] if volume.shape == grid.shape else []
-    map_blocks(noting, inputs, [target], block_shape=whole, execution=execution)
+    map_blocks(noting, [volume] if reads else [], [target], block_shape=whole, execution=execution)
     found = [one for z in range(0, grid.shape[0], depth) for one in json.loads(_note(notes, z).read_text())]
     noted = whole_facts(target, [bytes.fromhex(digest) for digest, _ in found], [(a, b) for _, (a, b) in found])
     black = black_slices(noted["slice_mean"])
