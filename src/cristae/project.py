@@ -39,8 +39,8 @@ from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
-from cristae.project_file import FORMAT, ProjectFile
-from cristae.settings import explain, without_none
+from cristae.project_file import FORMAT, ProjectFile, without_none
+from cristae.settings import explain
 from cristae.volume import Volume
 
 Status = Literal["running", "finished", "interrupted", "failed"]

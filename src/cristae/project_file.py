@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -46,3 +47,12 @@ class ProjectFile(BaseModel):
         if len(set(value)) != len(value):
             raise ValueError(f"class names must differ, got {', '.join(value)}")
         return value
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no null: a setting that is None is simply absent, and absent means None."""
+    return {
+        key: without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }

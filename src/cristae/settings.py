@@ -36,12 +36,3 @@ def explain(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}, got {problem['input']!r}"
         for problem in error.errors()
     )
-
-
-def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: a setting that is None is simply absent, and absent means None."""
-    return {
-        key: without_none(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-        if value is not None
-    }

@@ -150,7 +150,7 @@ def clahe(plane: np.ndarray, tiles: Tiles | None = None) -> np.ndarray:
         0 where there are no data; nowhere else.
     """
     tiles = tiles or Tiles()
-    top = _levels(plane.dtype) - 1
+    _levels(plane.dtype)
     if not plane.any():
         return plane.copy()
     known = plane[plane > 0]

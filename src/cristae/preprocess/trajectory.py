@@ -79,7 +79,7 @@ class Path:
     joined: NDArray[np.bool_]
 
 
-def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 0.02) -> Path:
+def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 1e-3) -> Path:
     """Find the path that agrees best with all pairs.
 
     Parameters
@@ -115,12 +115,15 @@ def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 
     prior = np.clip((np.median(pairs.sigma[usable]) / np.maximum(pairs.sigma[usable], 1e-9)) ** 2, 0.05, 2.0)
     robust = np.ones(len(measured))
     shapes, shifts, apart = _none(len(held)), np.zeros((len(held), 2)), np.zeros(len(measured))
-    for step in range(_ROUNDS):
-        both = prior * robust
+    for step in range(_ROUNDS + 1):
+        both, last = prior * robust, step == _ROUNDS
         if model != "translation":
-            shapes = _solve_shapes(links, measured, both, model, pull)
+            # Whom to believe is decided without the pull: it would make true turns look like disagreement.
+            shapes = _solve_shapes(links, measured, both, model, pull if last else 0.0)
         shifts = _solve_shifts(links, measured, both, len(held))
         apart = _disagreement(links, measured, shapes, shifts, radius)
+        if last:
+            break
         scale = max(1.4826 * float(np.median(apart)), _LEAST)
         power = 1 if step < _ROUNDS // 2 else 2  # Cauchy first, which has one minimum, then Geman-McClure
         robust = 1 / (1 + (apart / (2.5 * scale)) ** 2) ** power

@@ -173,7 +173,7 @@ def _interpolate(plane: np.ndarray, matrix: np.ndarray, cubic: bool, new: np.nda
     """Fill `new`. Where one of the 16 pixels has no data, straight lines between the 4 nearest that have some do."""
     height, width = plane.shape
     most = 255.0 if plane.itemsize == 1 else 65535.0
-    slack = 1e-6
+    slack = _EXACT
     for i in range(new.shape[0]):
         for j in range(new.shape[1]):
             y = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]
@@ -223,7 +223,8 @@ def _nearest(labels: np.ndarray, matrix: Any, new: np.ndarray) -> None:
     height, width = labels.shape
     for i in range(new.shape[0]):
         for j in range(new.shape[1]):
-            y = int(np.floor(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2] + 0.5))
-            x = int(np.floor(matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2] + 0.5))
-            if 0 <= y < height and 0 <= x < width:
-                new[i, j] = labels[y, x]
+            y = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]
+            x = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2]
+            # The same pixels as of the image: there is no label where there are no grey values.
+            if -_EXACT <= y <= height - 1 + _EXACT and -_EXACT <= x <= width - 1 + _EXACT:
+                new[i, j] = labels[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]

@@ -52,7 +52,7 @@ class AlignSettings(BaseModel):
     neighbours: int = Field(2, ge=1, le=8, description="slices before each one that it is matched to")
     samples: int = Field(30_000, ge=1000, description="pixels that each step of a match looks at, drawn anew each time")
     seed: int = Field(0, ge=0, description="of the pixels that are drawn")
-    pull: float = Field(0.02, ge=0, le=10, description="weight of no turn and no stretch against that of one match")
+    pull: float = Field(1e-3, ge=0, le=10, description="weight of no turn and no stretch against that of one match")
     bad_slices: tuple[int, ...] = Field((), description="slices to bridge, besides missing ones")
     remove_drift: float | None = Field(
         None,

@@ -12,9 +12,9 @@ Until it is whole a prepared image has a hidden name, so that a killed run never
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,12 @@ import numpy as np
 
 from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.errors import DataError, UsageError
-from cristae.files import write_atomically
-from cristae.geometry import Block, Grid
+from cristae.geometry import Grid
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume, read_facts, shard_shape, write_facts
 from cristae.project import Project, Run
 from cristae.stages.moving_labels import carry_all
 from cristae.stages.options import Options
-from cristae.stages.survey import black_slices, slice_facts, whole_facts
+from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -131,33 +130,25 @@ def write_image(
     volume, facts = source
     path = run.path / _HIDDEN
     target = open_volume(path, mode="r+") if path.exists() else create_volume(path, grid, volume.dtype, "image")
-    notes = run.path / ".slices"
-    notes.mkdir(exist_ok=True)
-
-    def noting(block: Block, *arrays: np.ndarray) -> np.ndarray:
-        values = function(block, *arrays)
-        known = [(digest.hex(), moments) for digest, moments in map(slice_facts, values)]
-        write_atomically(_note(notes, block.write.start[0]), json.dumps(known))
-        return values
-
     depth, rows, columns = shard_shape(target)
     whole = (depth, -(-grid.shape[1] // rows) * rows, -(-grid.shape[2] // columns) * columns)
     execution = Execution(options.executor, options.progress(run.stage), Journal(run.path / "slabs"))
-    map_blocks(noting, [volume] if reads else [], [target], block_shape=whole, execution=execution)
-    found = [one for z in range(0, grid.shape[0], depth) for one in json.loads(_note(notes, z).read_text())]
-    noted = whole_facts(target, [bytes.fromhex(digest) for digest, _ in found], [(a, b) for _, (a, b) in found])
+    map_blocks(function, [volume] if reads else [], [target], block_shape=whole, execution=execution)
+    options.notify("writing coarser levels")
+    with ThreadPoolExecutor(1) as beside:
+        surveyed = beside.submit(survey, open_volume(path), options.progress("surveying image"))
+        build_pyramid(path)
+        noted = surveyed.result()
     black = black_slices(noted["slice_mean"])
     missing = sorted({*(int(z) for z in facts.get("missing", ())), *black})
     kept = {key: value for key, value in facts.items() if key not in _OWN}
-    options.notify("writing coarser levels")
-    build_pyramid(path)
     write_facts(path, {**kept, **noted, "missing": missing, "prepared": run.path.name})
     _put_in_place(run.path)
 
 
 def begin_again(run: Run) -> None:
     """Drop what a run has noted on its way; an image that is whole stays until the next one takes its place."""
-    for name in (_HIDDEN, ".slices", ".pairs"):
+    for name in (_HIDDEN, ".pairs"):
         shutil.rmtree(run.path / name, ignore_errors=True)
     (run.path / "slabs").unlink(missing_ok=True)
 
@@ -194,10 +185,6 @@ def say_bad(slices: list[int]) -> str:
     return f", without slices {number_ranges(slices)}" if slices else ""
 
 
-def _note(folder: Path, z: int) -> Path:
-    return folder / f"{z}.json"
-
-
 def _put_in_place(folder: Path) -> None:
     image, old = folder / "image.ome.zarr", folder / ".old.ome.zarr"
     shutil.rmtree(old, ignore_errors=True)
@@ -205,5 +192,4 @@ def _put_in_place(folder: Path) -> None:
         image.rename(old)
     (folder / _HIDDEN).rename(image)
     shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(folder / ".slices", ignore_errors=True)
     (folder / "slabs").unlink(missing_ok=True)

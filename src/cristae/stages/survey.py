@@ -11,7 +11,6 @@ import numpy as np
 from cristae.blockwise import Progress
 from cristae.geometry import Voxels, blocks
 from cristae.io.ome_zarr import shard_shape
-from cristae.preprocess.equalise import grey_counts
 from cristae.volume import Volume
 
 _BLOCK_BYTES = 2**28
@@ -36,25 +35,15 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
             digests[z].update(np.ascontiguousarray(values).data)
             counts[z] = _add(counts[z], np.bincount(values.ravel()))
         progress(done, len(todo))
-    return whole_facts(volume, [digest.digest() for digest in digests], [grey_moments(count) for count in counts])
-
-
-def whole_facts(volume: Volume, digests: Sequence[bytes], moments: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Return what `survey` does from the digest, and the mean and deviation, of each slice."""
     total = hashlib.blake2b(f"{volume.shape} {volume.dtype.name}".encode(), digest_size=16)
     for digest in digests:
-        total.update(digest)
+        total.update(digest.digest())
+    moments = [grey_moments(count) for count in counts]
     return {
         "digest": total.hexdigest(),
         "slice_mean": [mean for mean, _ in moments],
         "slice_std": [deviation for _, deviation in moments],
     }
-
-
-def slice_facts(plane: np.ndarray) -> tuple[bytes, tuple[float, float]]:
-    """Return the digest of a slice, and its mean and deviation, as `survey` finds them."""
-    digest = hashlib.blake2b(np.ascontiguousarray(plane).data, digest_size=16).digest()
-    return digest, grey_moments(grey_counts(plane))
 
 
 def black_slices(slice_mean: Sequence[float]) -> list[int]:
