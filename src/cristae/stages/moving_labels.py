@@ -13,7 +13,7 @@ that rest on them, as they were.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,26 @@ from cristae.io.ome_zarr import open_volume
 from cristae.preprocess.warp import inverse, warp_labels_plane
 from cristae.project import Project, Run
 from cristae.stages.options import Options
+from cristae.volume import Volume
 from cristae.wording import number_ranges
 
 LabelFolder = Literal["annotations", "truth"]
 MATRIX = ("yy", "yx", "y0", "xy", "xx", "x0")
 """Columns of a transform in ``transforms.parquet``: row by row of the matrix ``(2, 3)``."""
+
+
+def check_raw(project: Project) -> tuple[Volume, dict[str, Any]]:
+    """Return the raw image and what is noted of it.
+
+    Raises
+    ------
+    DataError
+        If no image has been imported completely.
+    """
+    facts = project.raw_facts
+    if "digest" not in facts:
+        raise DataError(f"{project.path} has no image yet; import one with: cristae import image {project.path} SOURCE")
+    return open_volume(project.raw_path), facts
 
 
 def align_run(project: Project, name: str) -> Run:
@@ -135,8 +150,9 @@ def _told(
 
 
 def _grid(project: Project, aligned: str) -> Grid:
-    path = align_run(project, aligned).path / "image.ome.zarr" if aligned else project.raw_path
-    return open_volume(path).grid
+    if not aligned:
+        return check_raw(project)[0].grid
+    return open_volume(align_run(project, aligned).path / "image.ome.zarr").grid
 
 
 def _matrices(project: Project, way: tuple[str, str]) -> np.ndarray:

@@ -25,7 +25,7 @@ from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume, read_facts, shard_shape, write_facts
 from cristae.project import Project, Run
-from cristae.stages.moving_labels import carry_all
+from cristae.stages.moving_labels import carry_all, check_raw
 from cristae.stages.options import Options
 from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
@@ -160,20 +160,6 @@ def source_of(project: Project) -> tuple[Volume, dict[str, Any], str]:
     return open_volume(path), read_facts(path), aligned
 
 
-def check_raw(project: Project) -> tuple[Volume, dict[str, Any]]:
-    """Return the raw image and what is noted of it.
-
-    Raises
-    ------
-    DataError
-        If no image has been imported completely.
-    """
-    facts = project.raw_facts
-    if "digest" not in facts:
-        raise DataError(f"{project.path} has no image yet; import one with: cristae import image {project.path} SOURCE")
-    return open_volume(project.raw_path), facts
-
-
 def describe(volume: Volume) -> str:
     """Return in words how large an image is."""
     size = " × ".join(f"{length:g}" for length in volume.grid.voxel_size)
@@ -193,3 +179,18 @@ def _put_in_place(folder: Path) -> None:
     (folder / _HIDDEN).rename(image)
     shutil.rmtree(old, ignore_errors=True)
     (folder / "slabs").unlink(missing_ok=True)
+
+
+__all__ = [
+    "PREPARING",
+    "RAW",
+    "begin_again",
+    "check_raw",
+    "describe",
+    "say_bad",
+    "source_of",
+    "switch",
+    "take_into_use",
+    "use_image",
+    "write_image",
+]
