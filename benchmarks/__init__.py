@@ -25,5 +25,7 @@ ROWS = (
     "measure_spectrum",
     "measure_scale",
     "measure_real",
+    "align_drift",
+    "prepare_speed",
 )
 """Names of all rows, in the order of the table."""

@@ -22,9 +22,11 @@ import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.adapt import AdaptSettings
+from cristae.stages.align import AlignSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.compare import CompareSettings
+from cristae.stages.equalise import EqualiseSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
@@ -42,6 +44,8 @@ WIDTH = 100
 """Columns of a help text."""
 
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
+    ("align", AlignSettings, "Used by `cristae align`."),
+    ("equalise", EqualiseSettings, "Used by `cristae equalise`."),
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("adapt", AdaptSettings, "Used by `cristae adapt`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),

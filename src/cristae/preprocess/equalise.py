@@ -3,7 +3,7 @@
 Every method is a table from old grey values to new ones, drawn up from counts alone::
 
     counts of a slice ──▸ share c(v) of pixels darker than v, half of those of v itself included
-    histogram    v → 1 + round((L - 1) c(v))             all grey values equally common; L = 254 or 65534
+    histogram    v → 1 + round((L - 1) c(v))             all grey values equally common; L = 255 or 65535
     match        v → grey value of the reference at which the share is c(v)
     clahe        a histogram table per tile, its counts cut at a limit; in between tables are mixed bilinearly
 
