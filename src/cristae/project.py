@@ -39,7 +39,7 @@ from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
-from cristae.project_file import FORMAT, ProjectFile, without_none
+from cristae.project_file import FORMAT, PREPARING, ProjectFile, without_none
 from cristae.settings import explain
 from cristae.volume import Volume
 
@@ -198,8 +198,7 @@ class Project:
     @property
     def image_facts(self) -> dict[str, Any]:
         """What is noted of the image in use: digest, mean and deviation of each slice, missing slices."""
-        path = self.image_path
-        return read_facts(path) if path.exists() else {}
+        return read_facts(path) if (path := self.image_path).exists() else {}
 
     @property
     def raw_facts(self) -> dict[str, Any]:
@@ -281,8 +280,11 @@ class Project:
         return sorted(found, key=lambda run: (float(run.manifest.get("started", 0)), run.id))
 
     def latest(self, stage: str) -> Run | None:
-        """Return the run of `stage` that finished, or was asked for again, last; if any did."""
-        finished = [run for run in self.runs(stage) if run.finished]
+        """Return the run of `stage` on the image in use that finished, or was asked for again, last; if any did."""
+        used = self.file.prepared or ""
+        # Slices of another image lie otherwise, and may be larger.
+        fits = [run for run in self.runs(stage) if stage in PREPARING or run.manifest.get("prepared", "") == used]
+        finished = [run for run in fits if run.finished]
         return max(finished, key=lambda run: _last_wanted(run.manifest), default=None)
 
     def ask_again(self, run: Run) -> None:
@@ -346,6 +348,7 @@ class Project:
                 started=before.get("started", time.time()),
                 resumed=before.get("resumed", -1) + 1,
                 inputs=dict(inputs),
+                prepared=self.file.prepared or "",
                 environment=environment(),
             )
         earlier, begin = float(before.get("seconds", 0.0)), time.monotonic()

@@ -12,8 +12,10 @@ from cristae.geometry import Nanometres
 
 FORMAT = 1
 """Version of the project folder; a project with a larger number was made by a newer cristae."""
+PREPARING = ("align", "equalise")
+"""Stages that make an image."""
 RUN_NAME = r"^(align|equalise)-[0-9a-f]+$"
-"""Runs that make an image."""
+"""Names of their runs."""
 
 
 class ProjectFile(BaseModel):

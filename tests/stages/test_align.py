@@ -537,10 +537,36 @@ def test_a_prepared_image_that_is_gone_is_named_with_the_way_back(project):
     (run.path / "image.ome.zarr").rename(run.path / "elsewhere")
     with pytest.raises(DataError, match="--use raw"):
         project.image  # noqa: B018
-    (run.path / "elsewhere").rename(run.path / "image.ome.zarr")
-    (run.path / "manifest.json").write_text(json.dumps({**run.manifest, "status": "failed"}))
-    with pytest.raises(DataError, match="make it again"):
+    with pytest.raises(DataError, match="--use raw"):
+        cristae.train(project)
+    use_image(project, "raw")
+    assert project.image.shape == SHAPE
+
+
+def test_labels_on_slices_of_an_alignment_that_is_gone_are_not_lost(project):
+    run = align(project)
+    project.annotations.write_slice("disc", 9, np.ones(project.image.shape[1:], np.uint8))
+    noted = run.manifest
+    (run.path / "manifest.json").write_text(json.dumps({**noted, "status": "failed"}))
+    with pytest.raises(DataError, match=f"{run.path.name}.*make it again"):
         use_image(project, "raw")
+    assert align(project).path == run.path  # the same settings and the same image: the same run
+    use_image(project, "raw")
+    assert project.annotations.labelled_slices("disc") == (3, 9, 11)
+
+
+def test_runs_on_another_image_are_not_the_latest(project, tiny):
+    """What was predicted on aligned slices does not fit raw ones."""
+    align(project)
+    cristae.train(project, **tiny)
+    predicted = cristae.predict(project, device="cpu")
+    assert project.latest("predict") == predicted
+    use_image(project, "raw")
+    assert project.latest("predict") is None and project.latest("align") is not None
+    with pytest.raises(DataError, match="no trained network"):
+        cristae.predict(project)
+    align(project)
+    assert project.latest("predict") == predicted
 
 
 def test_a_project_file_cannot_name_an_image_elsewhere(project):

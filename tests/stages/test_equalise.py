@@ -147,7 +147,7 @@ def test_training_sees_the_equalised_image(small_project, tiny):
     conditions = {entry.stage: entry.condition for entry in cristae.status(small_project)}
     assert conditions["equalise"] == conditions["train"] == "done"
     use_image(small_project, "raw")
-    assert {entry.stage: entry.condition for entry in cristae.status(small_project)}["train"] == "stale"
+    assert {entry.stage: entry.condition for entry in cristae.status(small_project)}["train"] == "missing"
 
 
 def test_missing_slices_stay_missing(tmp_path):

@@ -13,6 +13,7 @@ that rest on them, as they were.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.blockwise import Progress
 from cristae.errors import DataError
 from cristae.geometry import Grid
-from cristae.io.ome_zarr import open_volume
+from cristae.io.ome_zarr import list_labels, open_volume, read_facts
 from cristae.preprocess.warp import inverse, warp_labels_plane
 from cristae.project import Project, Run
 from cristae.stages.options import Options
@@ -59,8 +60,8 @@ def align_run(project: Project, name: str) -> Run:
     run = next((one for one in project.runs("align") if one.path.name == name and one.finished), None)
     if run is None:
         raise DataError(
-            f"{project.path} has labels on the slices of {name}, which is not there or not finished; make it again "
-            f"with cristae align {project.path}, and the settings it had"
+            f"{name} is needed in {project.path}, and is not there or not finished; make it again with: cristae align "
+            f"{project.path}, and the settings it had"
         )
     return run
 
@@ -105,9 +106,9 @@ def carry(
     options
         Told what was done.
     """
-    source, target = (labels_on(project, end, folder) for end in way)
-    if not source.classes:
+    if not _has_originals(project.labels_of(way[0]) / f"{folder}.ome.zarr"):
         return
+    source, target = (labels_on(project, end, folder) for end in way)
     matrices, n_moved = _matrices(project, way), 0
     progress = options.progress(f"move {folder}")
     todo = {name: _due(source, target, name, wanted.get(name, ())) for name in source.classes}
@@ -139,6 +140,12 @@ def carry_all(project: Project, old: str, new: str, options: Options) -> None:
         for start in dict.fromkeys(("", old)):
             if start != new:
                 carry(project, folder, (start, new), {}, options)
+
+
+def _has_originals(folder: Path) -> bool:
+    """Say whether any slice was painted here: moved ones need no image to be left behind."""
+    noted = (read_facts(folder / "labels" / name).get("slices", {}) for name in list_labels(folder))
+    return any("origin" not in entry for slices in noted for entry in slices.values())
 
 
 def _told(

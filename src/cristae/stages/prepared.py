@@ -25,7 +25,8 @@ from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume, read_facts, shard_shape, write_facts
 from cristae.project import Project, Run
-from cristae.stages.moving_labels import carry_all, check_raw
+from cristae.project_file import PREPARING
+from cristae.stages.moving_labels import align_run, carry_all, check_raw
 from cristae.stages.options import Options
 from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
@@ -33,8 +34,6 @@ from cristae.wording import number_ranges
 
 RAW = "raw"
 """Name of the image as it was imported."""
-PREPARING = ("align", "equalise")
-"""Stages that make an image."""
 
 _HIDDEN = ".image.ome.zarr"
 _OWN = ("digest", "slice_mean", "slice_std", "kind", "missing")
@@ -88,7 +87,12 @@ def take_into_use(project: Project, run: Run, options: Options) -> None:
             f"{run.path.name} was made from another image than the one that is there now; make it anew with: "
             f"cristae {run.stage} {project.path}"
         )
-    switch(project, run.path.name, str(run.manifest["aligned"]), options)
+    aligned = str(run.manifest["aligned"])
+    if read_facts(run.path / "image.ome.zarr")["digest"] == project.raw_facts["digest"]:
+        options.notify(f"{run.path.name} changed nothing: the raw image is as it should be, and is in use")
+        switch(project, "", "", options)
+    else:
+        switch(project, run.path.name, aligned, options)
 
 
 def switch(project: Project, prepared: str, aligned: str, options: Options) -> None:
@@ -154,9 +158,15 @@ def begin_again(run: Run) -> None:
 
 
 def source_of(project: Project) -> tuple[Volume, dict[str, Any], str]:
-    """Return what is to be equalised: the aligned image in use, or the raw one; its facts; name of the align run."""
+    """Return what is to be equalised: the aligned image in use, or the raw one; its facts; name of the align run.
+
+    Raises
+    ------
+    DataError
+        If the aligned image is gone.
+    """
     aligned = project.file.aligned or ""
-    path = project.path / "runs" / aligned / "image.ome.zarr" if aligned else project.raw_path
+    path = align_run(project, aligned).path / "image.ome.zarr" if aligned else project.raw_path
     return open_volume(path), read_facts(path), aligned
 
 
