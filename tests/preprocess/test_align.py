@@ -134,8 +134,8 @@ def test_strangers_do_not_pretend_to_agree():
 
 def test_wide_slices_are_matched_reduced_and_answer_in_their_own_pixels():
     assert [reduction((10, n)) for n in (FINEST, FINEST + 1, 4 * FINEST, 4 * FINEST + 1)] == [1, 2, 4, 8]
-    big = np.clip(texture(1300), 1, 255).astype(np.uint8)
-    moving, fixed = big[8:1208, 2:1202], big[2:1202, 6:1206]
-    assert build_pyramid(fixed)[0].shape == (600, 600)
+    big = np.clip(texture(1700), 1, 255).astype(np.uint8)
+    moving, fixed = big[8:1608, 2:1602], big[2:1602, 6:1606]
+    assert build_pyramid(fixed)[0].shape == (800, 800)
     found = scaled(match(moving, fixed), reduction(fixed.shape))
     assert np.abs(found.matrix[:, 2] - (6, -4)).max() < 0.1

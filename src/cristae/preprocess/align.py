@@ -35,7 +35,7 @@ Model = Literal["translation", "rigid", "affine"]
 Plane = NDArray[np.float32]
 Pyramid = tuple[Plane, ...]
 
-FINEST = 1024
+FINEST = 1536
 """Longest side (px) of the finest level that is matched; wider slices are reduced by whole numbers first."""
 _COARSEST = 128
 """A level whose longer side is at most this is the last."""

@@ -7,7 +7,7 @@ slice gets its table (`cristae.preprocess.equalise`). Padding (0) never counts a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,28 +106,31 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
             if options.force:
                 begin_again(run)
             options.notify(f"equalise ({settings.method}): {describe(image)}")
-            function = _function(image, settings, counts, options)
-
-            def work(block: Block, slab: np.ndarray) -> np.ndarray:
-                return np.stack([function(plane) for plane in slab])
-
-            write_image(work, run, (image, facts), image.grid, options, reads=True)
+            if settings.method == "match" and counts is None:
+                counts = _own_reference(image, settings.reference, options)
+            write_image(Equalising(settings, counts), run, (image, facts), image.grid, options, reads=True)
             run.update(raw=str(project.raw_facts["digest"]), aligned=aligned, method=settings.method)
         take_into_use(project, run, options)
     return run
 
 
-def _function(
-    image: Volume, settings: EqualiseSettings, counts: Counts | None, options: Options
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what is done to each slice."""
-    if settings.method == "clahe":
-        tiles = Tiles(settings.tile_px, settings.limit)
-        return lambda plane: clahe(plane, tiles)
-    if settings.method == "histogram":
-        return lambda plane: apply_table(plane, equalising_table(grey_counts(plane)))
-    reference = counts if counts is not None else _own_reference(image, settings.reference, options)
-    return lambda plane: apply_table(plane, matching_table(grey_counts(plane), reference))
+class Equalising:
+    """Block function: every slice by itself; `reference` are the counts that slices are matched to, if they are."""
+
+    def __init__(self, settings: EqualiseSettings, reference: Counts | None) -> None:
+        self.method, self.reference = settings.method, reference
+        self.tiles = Tiles(settings.tile_px, settings.limit)
+
+    def __call__(self, block: Block, slab: np.ndarray) -> np.ndarray:
+        """Return the slab with new grey values."""
+        return np.stack([self._slice(plane) for plane in slab])
+
+    def _slice(self, plane: np.ndarray) -> np.ndarray:
+        if self.method == "clahe":
+            return clahe(plane, self.tiles)
+        counts = grey_counts(plane)
+        table = equalising_table(counts) if self.reference is None else matching_table(counts, self.reference)
+        return apply_table(plane, table)
 
 
 def _own_reference(image: Volume, reference: str, options: Options) -> Counts:
