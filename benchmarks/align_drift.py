@@ -84,7 +84,9 @@ def drifting_phantom(depth: int, side: int, walk: np.ndarray) -> np.ndarray:
 
     def slab(first: int) -> None:
         stop = min(first + 10, depth)
-        for z, plane in enumerate(image(scene, Box((first, 0, 0), (stop, wide, wide))), start=first):
+        rows = [(start, min(start + 256, wide)) for start in range(0, wide, 256)]  # memory is that of a band
+        bands = [image(scene, Box((first, start, 0), (stop, end, wide))) for start, end in rows]
+        for z, plane in enumerate(np.concatenate(bands, axis=1), start=first):
             away = np.hypot(y - wide / 2, x - wide / 2 + LEAN_PX * (0.5 - z / depth))
             wall = (away < 12) | ((away > 38) & (away < 45))
             clean = np.where(away < 45, np.where(wall, 0.15, 0.85), plane / 255.0).astype(np.float32)
