@@ -33,5 +33,7 @@ ROWS = (
     "measure_scale",
     "measure_real",
     "check_artefacts",
+    "align_drift",
+    "prepare_speed",
 )
 """Names of all rows, in the order of the table."""

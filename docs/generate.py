@@ -22,10 +22,12 @@ import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.adapt import AdaptSettings
+from cristae.stages.align import AlignSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.check import CheckSettings
 from cristae.stages.compare import CompareSettings
+from cristae.stages.equalise import EqualiseSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
@@ -44,6 +46,8 @@ WIDTH = 100
 
 STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("check", CheckSettings, "Used by `cristae check`."),
+    ("align", AlignSettings, "Used by `cristae align`."),
+    ("equalise", EqualiseSettings, "Used by `cristae equalise`."),
     ("train", TrainSettings, "Used by `cristae train`, `cristae run` and `cristae evaluate --cross-validate`."),
     ("adapt", AdaptSettings, "Used by `cristae adapt`."),
     ("predict", PredictSettings, "Used by `cristae predict` and `cristae run`."),

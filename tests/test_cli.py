@@ -407,3 +407,15 @@ def test_a_class_named_twice_is_refused(tmp_path):
 def test_an_unknown_executor_is_refused_before_any_work(tmp_path):
     result = CliRunner().invoke(cli, ["train", str(tmp_path), "--executor", "threads"])
     assert isinstance(result.exception, UsageError) and "threads:4" in str(result.exception)
+
+
+def test_a_stack_is_prepared_and_taken_back(call, ready):
+    code, out, _ = call("align", ready, "--set", "align.canvas=raw", "--quiet")
+    assert code == 0 and "aligned to" in out
+    code, out, _ = call("equalise", ready, "--set", "equalise.method=match", "--set", "equalise.reference=2", "--json")
+    facts = strict(out)
+    assert code == 0 and facts["method"] == "match"
+    code, out, err = call("align", ready, "--use", "raw")
+    assert code == 0 and "in use: raw" in out and "image in use: raw" in err
+    assert call("equalise", ready, "--use", "nothing")[0] == 2
+    assert call("align", ready, "--use", "raw", "--set", "align.seed=1")[0] == 2

@@ -270,6 +270,15 @@ def test_filopodium_example_runs(surroundings, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_raw_stack_example_runs(surroundings, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["raw_stack.py", "example"])
+    runpy.run_path(str(ROOT / "examples" / "raw_stack.py"), run_name="__main__")
+    median = re.search(r"48 slices, ([\d.]+) px off in the median", capsys.readouterr().out)
+    assert median and float(median[1]) < 1.5
+    assert all(Path(f"example/{name}.png").stat().st_size > 50_000 for name in ("prepared", "alignment"))
+
+
+@pytest.mark.slow
 def test_shell_example_runs(surroundings):
     shell(f"bash {ROOT / 'examples' / 'command_line.sh'} example", surroundings, "command_line.sh")
     assert len(list(Path("example/masks").glob("*.tif"))) == SHAPE[0]

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
         adapt,
+        align,
         cells,
         check,
         compare,
         cross_validate,
+        equalise,
         evaluate,
         exclude_slices,
         export,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         study_networks,
         track,
         train,
+        use_image,
         write_report,
     )
     from cristae.errors import CristaeError, DataError, ResourceError, UsageError
@@ -46,10 +49,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "adapt",
+        "align",
         "cells",
         "check",
         "compare",
         "cross_validate",
+        "equalise",
         "evaluate",
         "exclude_slices",
         "export",
@@ -68,6 +73,7 @@ _HOMES = {
         "study_networks",
         "track",
         "train",
+        "use_image",
         "write_report",
     ),
     "annotations": ("IGNORE", "Annotations"),
@@ -93,10 +99,12 @@ __all__ = [
     "UsageError",
     "Volume",
     "adapt",
+    "align",
     "cells",
     "check",
     "compare",
     "cross_validate",
+    "equalise",
     "evaluate",
     "exclude_slices",
     "export",
@@ -115,6 +123,7 @@ __all__ = [
     "study_networks",
     "track",
     "train",
+    "use_image",
     "write_report",
 ]
 

@@ -123,7 +123,14 @@ class Annotations:
         """Store one slice of a class; see `write_slices`."""
         self.write_slices(name, [(z, labels)], complete=complete)
 
-    def write_slices(self, name: str, slices: Iterable[tuple[int, np.ndarray]], *, complete: bool = True) -> None:
+    def write_slices(
+        self,
+        name: str,
+        slices: Iterable[tuple[int, np.ndarray]],
+        *,
+        complete: bool = True,
+        origins: Mapping[int, str] | None = None,
+    ) -> None:
         """Store slices of a class, replacing what was there.
 
         Parameters
@@ -135,6 +142,8 @@ class Annotations:
             `IGNORE` not looked at. Instances are uint32: ids, 0 and `IGNORE_ID`.
         complete
             Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
+        origins
+            Of slices that were not painted here but moved from slices that lie otherwise: the digests of those.
 
         Raises
         ------
@@ -146,6 +155,7 @@ class Annotations:
         check_class_name(name)
         layer: Volume | None = None
         entries: dict[str, Mapping[str, int | bool | str]] = {}
+        moved = origins or {}
         try:
             for z, labels in slices:
                 ignore = labels.dtype.type(IGNORE if labels.dtype == np.uint8 else IGNORE_ID)
@@ -155,7 +165,8 @@ class Annotations:
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])
                 digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
-                entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest}
+                origin = {"origin": moved[z]} if z in moved else {}
+                entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest, **origin}
         finally:
             # What was written is known even when a later slice fails.
             if entries:
@@ -199,6 +210,10 @@ class Annotations:
                 f"choose another class name, or remove {path} first"
             )
         return layer
+
+    def noted(self, name: str) -> dict[int, Mapping[str, int | bool | str]]:
+        """Return the notes on each labelled slice: ``complete``, ``n_voxels``, ``digest``, and ``origin`` if moved."""
+        return {int(z): entry for z, entry in self._slices(name).items()}
 
     def n_voxels(self, name: str) -> int:
         """Return how many voxels were painted as class `name`."""

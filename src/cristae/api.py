@@ -25,6 +25,8 @@ from cristae.settings import resolve_settings
 from cristae.stages import importing
 from cristae.stages.adapt import adapt as _adapt
 from cristae.stages.adapt import adapt_settings
+from cristae.stages.align import align as _align
+from cristae.stages.align import align_settings
 from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
@@ -35,6 +37,8 @@ from cristae.stages.check import exclude_slices as _exclude_slices
 from cristae.stages.compare import CompareSettings
 from cristae.stages.compare import compare as _compare
 from cristae.stages.cross_validate import cross_validate as _cross_validate
+from cristae.stages.equalise import equalise as _equalise
+from cristae.stages.equalise import equalise_settings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
 from cristae.stages.exporting import ExportSettings
@@ -48,6 +52,7 @@ from cristae.stages.phantom import phantom as _phantom
 from cristae.stages.pipeline import run as _run
 from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
+from cristae.stages.prepared import use_image as _use_image
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
 from cristae.stages.study_cells import study_cells as _study_cells
@@ -113,6 +118,29 @@ def exclude_slices(
     Nothing is learnt or measured from them; neighbours stand in for them, flow and tracking bridge them.
     """
     return _exclude_slices(open_project(project), bad, good, options)
+
+
+def align(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Lay the slices of the raw stack on one another; settings are those of `AlignSettings`.
+
+    The aligned image is in use from then on, and labels lie on its slices. The raw ones stay: see `use_image`.
+    """
+    opened = open_project(project)
+    return _align(opened, align_settings(opened, settings), options)
+
+
+def equalise(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Bring the grey values of every slice to one scale; settings are those of `EqualiseSettings`.
+
+    The equalised image is in use from then on. What it was made of stays: see `use_image`.
+    """
+    opened = open_project(project)
+    return _equalise(opened, equalise_settings(opened, settings), options)
+
+
+def use_image(project: Folder, name: str, *, options: Options | None = None) -> Volume:
+    """Take an image into use: ``raw``, or the run that made it. See `align` and `equalise`."""
+    return _use_image(open_project(project), name, options)
 
 
 def train(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -22,6 +22,7 @@ from cristae.console import (
     stage_options,
 )
 from cristae.errors import CristaeError, UsageError
+from cristae.preparation_commands import add_preparation
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
 
@@ -96,6 +97,7 @@ def _label_command(verb: str, purpose: str) -> None:
     @click.option("--ignore-value", type=int, help="Value in the files that says nobody looked.")
     @click.option("--partial", multiple=True, metavar="NAME", help="Class of which not every object is painted.")
     @click.option("--instances", is_flag=True, help="Values are ids of objects, such as cells; keep them.")
+    @click.option("--drawn-on", type=click.Choice(["raw", "aligned"]), help="Which slices were painted.")
     @stage_options
     def command(stage: Stage, project: Path, source: Path, classes: tuple[str, ...], **rules: Any) -> None:
         from cristae import api  # noqa: PLC0415
@@ -108,8 +110,7 @@ def _label_command(verb: str, purpose: str) -> None:
         function = api.import_labels if verb == "labels" else api.import_truth
         found = function(project, source, options=stage.options, **rules | stage.settings("import"))
         facts = {name: list(found.labelled_slices(name)) for name in found.classes}
-        lines = [f"{name}: {len(slices)} slices in {found.path.name}" for name, slices in facts.items()]
-        stage.show(facts, "\n".join(lines))
+        stage.show(facts, "\n".join(f"{name}: {len(z)} slices in {found.path.name}" for name, z in facts.items()))
 
 
 _label_command(
@@ -117,6 +118,7 @@ _label_command(
     "Bring in labelled slices to learn from: a folder, or a file of any format (MIB .model too).",
 )
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
+add_preparation(cli)
 
 
 cli.add_command(check)

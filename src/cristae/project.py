@@ -7,6 +7,7 @@
     ├── image.ome.zarr            the micrograph; labels/<class> beside it once predicted
     ├── annotations.ome.zarr      labelled slices            truth.ome.zarr: what results are scored against
     ├── runs/<stage>-<id>/        settings.toml (complete) · manifest.json · outputs
+    ├── labels/<align run>/       annotations and truth as they lie on aligned slices
     └── report/index.html
 
 The id of a run is a hash of its complete settings, the fingerprints of its inputs and the version of cristae: the
@@ -38,7 +39,7 @@ from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
-from cristae.project_file import FORMAT, ProjectFile, without_none
+from cristae.project_file import FORMAT, PREPARING, ProjectFile, without_none
 from cristae.settings import explain
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -153,13 +154,33 @@ class Project:
         return self.file.classes
 
     @property
-    def image_path(self) -> Path:
-        """Where the micrograph is, or will be."""
+    def raw_path(self) -> Path:
+        """Where the micrograph is as it was imported, or will be."""
         return self.path / "image.ome.zarr"
 
     @property
+    def image_path(self) -> Path:
+        """Where the micrograph in use is: the raw one, or a prepared one in the folder of the run that made it.
+
+        Raises
+        ------
+        DataError
+            If the prepared one is gone.
+        """
+        name = self.file.prepared
+        if not name:
+            return self.raw_path
+        path = self.path / "runs" / name / "image.ome.zarr"
+        if not path.exists():
+            raise DataError(
+                f"{self._file} says that the image of runs/{name} is in use, and it is not there; make it again, or go "
+                f"back to the raw image: cristae align {self.path} --use raw"
+            )
+        return path
+
+    @property
     def image(self) -> Volume:
-        """The micrograph, read lazily.
+        """The micrograph in use, read lazily.
 
         Raises
         ------
@@ -177,8 +198,22 @@ class Project:
 
     @property
     def image_facts(self) -> dict[str, Any]:
-        """What the import noted of the image: digest, mean and deviation of each slice, missing slices."""
-        return read_facts(self.image_path) if self.image_path.exists() else {}
+        """What is noted of the image in use: digest, mean and deviation of each slice, missing slices."""
+        return read_facts(path) if (path := self.image_path).exists() else {}
+
+    @property
+    def raw_facts(self) -> dict[str, Any]:
+        """The same of the image as it was imported."""
+        return read_facts(self.raw_path) if self.raw_path.exists() else {}
+
+    @property
+    def labels_folder(self) -> Path:
+        """Where labels lie that fit the image in use: the project, or a folder of its own for aligned slices."""
+        return self.labels_of(self.file.aligned or "")
+
+    def labels_of(self, aligned: str) -> Path:
+        """Return where labels lie that fit the slices of an align run, or, of an empty name, the raw ones."""
+        return self.path / "labels" / aligned if aligned else self.path
 
     @property
     def lost_slices(self) -> tuple[int, ...]:
@@ -207,12 +242,12 @@ class Project:
     @property
     def annotations(self) -> Annotations:
         """The labelled slices."""
-        return Annotations(self.path / "annotations.ome.zarr", self._grid)
+        return Annotations(self.labels_folder / "annotations.ome.zarr", self._grid)
 
     @property
     def truth(self) -> Annotations:
         """What results are scored against, or all there is: then it has a grid of its own."""
-        path = self.path / "truth.ome.zarr"
+        path = self.labels_folder / "truth.ome.zarr"
         if not self.has_image and self.truth_classes:
             return Annotations(path, open_volume(path / "labels" / self.truth_classes[0]).grid)
         return Annotations(path, self._grid)
@@ -220,7 +255,7 @@ class Project:
     @property
     def truth_classes(self) -> tuple[str, ...]:
         """Classes that there is a truth of; none where nothing was imported."""
-        return list_labels(self.path / "truth.ome.zarr")
+        return list_labels(self.labels_folder / "truth.ome.zarr")
 
     @property
     def _grid(self) -> Grid:
@@ -254,6 +289,10 @@ class Project:
         self._save(self.file.model_copy(update={"bad_slices": tuple(bad)}))
         return tuple(bad)
 
+    def put_to_use(self, prepared: str, aligned: str) -> None:
+        """Enter which prepared image, and which aligned slices, are in use; see `cristae.stages.prepared.use_image`."""
+        self._save(self.file.model_copy(update={"prepared": prepared or None, "aligned": aligned or None}))
+
     def stage_settings(self, stage: str) -> dict[str, Any]:
         """Return the settings of a stage that differ from the defaults, as the project file has them."""
         return dict(self.file.settings.get(stage, {}))
@@ -283,8 +322,11 @@ class Project:
         return sorted(found, key=lambda run: (float(run.manifest.get("started", 0)), run.id))
 
     def latest(self, stage: str) -> Run | None:
-        """Return the run of `stage` that finished, or was asked for again, last; if any did."""
-        finished = [run for run in self.runs(stage) if run.finished]
+        """Return the run of `stage` on the image in use that finished, or was asked for again, last; if any did."""
+        used = self.file.prepared or ""
+        # Slices of another image lie otherwise, and may be larger.
+        fits = [run for run in self.runs(stage) if stage in PREPARING or run.manifest.get("prepared", "") == used]
+        finished = [run for run in fits if run.finished]
         return max(finished, key=lambda run: _last_wanted(run.manifest), default=None)
 
     def ask_again(self, run: Run) -> None:
@@ -348,6 +390,7 @@ class Project:
                 started=before.get("started", time.time()),
                 resumed=before.get("resumed", -1) + 1,
                 inputs=dict(inputs),
+                prepared=self.file.prepared or "",
                 environment=environment(),
             )
         earlier, begin = float(before.get("seconds", 0.0)), time.monotonic()

@@ -12,6 +12,10 @@ from cristae.geometry import Nanometres
 
 FORMAT = 1
 """Version of the project folder; a project with a larger number was made by a newer cristae."""
+PREPARING = ("align", "equalise")
+"""Stages that make an image."""
+RUN_NAME = r"^(align|equalise)-[0-9a-f]+$"
+"""Names of their runs."""
 
 
 class ProjectFile(BaseModel):
@@ -24,6 +28,10 @@ class ProjectFile(BaseModel):
     classes: tuple[str, ...] = Field((), description="names of the structures to segment")
     bad_slices: tuple[int, ...] = Field(
         (), description="slices that nothing is learnt or measured from, and that are bridged as missing ones are"
+    )
+    prepared: str | None = Field(None, pattern=RUN_NAME, description="run whose image is in use; none: the raw image")
+    aligned: str | None = Field(
+        None, pattern=RUN_NAME, description="align run on whose slices the image in use lies; none: on the raw ones"
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="per stage, the settings that differ from the defaults"

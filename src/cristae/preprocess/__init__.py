@@ -1,1 +1,1 @@
-"""Kernels for what the microscope wrote: looking over a stack before anything is learnt from it."""
+"""Kernels for raw stacks: looking over them, registration of slices, warping, equalisation. Arrays in, arrays out."""

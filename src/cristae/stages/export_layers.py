@@ -80,6 +80,8 @@ def layers(project: Project) -> dict[str, Path]:
     found: dict[str, Path] = {}
     if "digest" in project.image_facts:
         found["image"] = project.image_path
+        if project.file.prepared:
+            found["raw"] = project.raw_path
     predicted = project.latest("predict")
     for path in sorted(predicted.path.glob("*.ome.zarr")) if predicted else ():
         name = path.name.removesuffix(".ome.zarr")
@@ -95,7 +97,7 @@ def layers(project: Project) -> dict[str, Path]:
         if run:
             found[run.manifest["name"]] = run.path / f"{run.manifest['name']}.ome.zarr"
     for kind in ("annotations", "truth"):
-        folder = project.path / f"{kind}.ome.zarr"
+        folder = project.labels_folder / f"{kind}.ome.zarr"
         found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}
     return found
 
@@ -168,7 +170,7 @@ def _n_painted(path: Path) -> int:
 def _material(project: Project, name: str, value: int) -> Material:
     """Return a class under the name and with the colour that it had in the file that its labels came from."""
     for kind in ("annotations", "truth"):
-        path = project.path / f"{kind}.ome.zarr" / "labels" / name
+        path = project.labels_folder / f"{kind}.ome.zarr" / "labels" / name
         facts = read_facts(path) if path.is_dir() else {}
         if "material" in facts:
             colour = facts.get("colour")

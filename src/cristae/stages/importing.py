@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -37,7 +37,9 @@ from cristae.io.ome_zarr import (
 from cristae.io.registry import split_source
 from cristae.project import Project
 from cristae.stages.copying import copy_image, few_bits, fingerprint_of
+from cristae.stages.moving_labels import LabelFolder, carry, labels_on
 from cristae.stages.options import Options
+from cristae.stages.prepared import switch
 from cristae.stages.survey import black_slices, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -81,6 +83,9 @@ class ImportLabelsSettings(BaseModel):
         True, description="whether every object of the classes is painted on these slices; if not, 0 becomes ignore"
     )
     partial: tuple[str, ...] = Field((), description="classes of which not every object is painted, if others are")
+    drawn_on: Literal["raw", "aligned"] | None = Field(
+        None, description="slices that were painted: as imported, or as aligned; must be said once a stack is aligned"
+    )
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -128,11 +133,11 @@ def import_image(
         for sentence in (_describe(f"{path.name}{inside and f':{inside}'}", opened.volume), *opened.notes):
             options.notify(sentence)
         fingerprint = fingerprint_of(path, inside, opened, inverted=settings.invert)
-        if "digest" in project.image_facts:
+        if "digest" in project.raw_facts:
             if not options.force and _same(project, opened, fingerprint, options):
                 options.notify(f"{project.name} holds this image already; nothing to do")
                 shutil.rmtree(project.path / ".importing", ignore_errors=True)  # of an attempt that was given up
-                return project.image
+                return open_volume(project.raw_path)
             _check_replaceable(project, opened, options)
         workplace = project.path / ".importing"
         found = workplace / "image.ome.zarr"
@@ -157,9 +162,12 @@ def import_image(
                 "stated_voxel_size_nm": opened.stated if any(opened.stated) else None,
             },
         )
-        if project.file.bad_slices and project.image_facts.get("digest") not in (None, facts["digest"]):
+        if project.file.bad_slices and project.raw_facts.get("digest") not in (None, facts["digest"]):
             options.notify("bad_slices in project.toml were those of the old image; the list is empty now")
             project.set_bad_slices(())
+        if project.file.prepared:
+            options.notify(f"{project.file.prepared} was made of the image before; the new one is in use as it is")
+            switch(project, "", "", options)
         _put_in_place(project, workplace)
         options.notify(_describe(project.image_path.name, project.image))
         return project.image
@@ -196,9 +204,9 @@ def import_labels(
         If another process works on the project, the disk is full, or the folder cannot be written.
     """
     with project.lock(), writable(project.path):
-        annotations = _store(project, project.annotations, source, settings, options or Options())
+        _bring_in(project, "annotations", source, settings, options or Options())
         project.add_classes(tuple(settings.classes))
-        return annotations
+        return project.annotations
 
 
 def import_truth(
@@ -210,8 +218,37 @@ def import_truth(
     in one stack of full depth are enough to be measured.
     """
     with project.lock(), writable(project.path):
-        truth = project.truth if project.has_image or project.truth_classes else _without_image(project, source)
-        return _store(project, truth, source, settings, options or Options())
+        if project.has_image:
+            _bring_in(project, "truth", source, settings, options or Options())
+            return project.truth
+        truth = project.truth if project.truth_classes else _without_image(project, source)
+        _store(project, truth, source, settings, options or Options())
+        return truth
+
+
+def _bring_in(
+    project: Project,
+    layer: LabelFolder,
+    source: Path | str,
+    settings: ImportLabelsSettings,
+    options: Options,
+) -> None:
+    """Store labels on the slices that they were painted on, and have them follow to those in use."""
+    used = project.file.aligned or ""
+    if used and settings.drawn_on is None:
+        raise UsageError(
+            f"the stack of {project.path} is aligned, so say on which slices these labels were painted: on those that "
+            "were imported (--drawn-on raw), or on those that came out of the alignment (--drawn-on aligned)"
+        )
+    if not used and settings.drawn_on == "aligned":
+        raise UsageError(
+            f"the slices of {project.path} in use are the raw ones; take the aligned ones into use first: cristae "
+            f"align {project.path}"
+        )
+    on_raw = not used or settings.drawn_on == "raw"
+    slices = _store(project, labels_on(project, "" if on_raw else used, layer), source, settings, options)
+    if used and on_raw:
+        carry(project, layer, ("", used), {name: slices for name in settings.classes}, options)
 
 
 def _without_image(project: Project, source: Path | str) -> Annotations:
@@ -226,14 +263,14 @@ def _without_image(project: Project, source: Path | str) -> Annotations:
 
 
 def _put_in_place(project: Project, workplace: Path) -> None:
-    if project.image_path.exists():
-        project.image_path.rename(workplace / "replaced.ome.zarr")
-    (workplace / "image.ome.zarr").rename(project.image_path)
+    if project.raw_path.exists():
+        project.raw_path.rename(workplace / "replaced.ome.zarr")
+    (workplace / "image.ome.zarr").rename(project.raw_path)
     shutil.rmtree(workplace)
 
 
 def _same(project: Project, opened: ImageSource, fingerprint: str, options: Options) -> bool:
-    facts, image = project.image_facts, project.image
+    facts, image = project.raw_facts, open_volume(project.raw_path)
     if image.grid != opened.volume.grid or image.dtype != opened.volume.dtype:
         return False
     if facts.get("source") == fingerprint:
@@ -242,10 +279,10 @@ def _same(project: Project, opened: ImageSource, fingerprint: str, options: Opti
 
 
 def _check_replaceable(project: Project, opened: ImageSource, options: Options) -> None:
-    image = project.image
+    image = open_volume(project.raw_path)
     if not options.force:
         raise UsageError(
-            f"{project.path} holds another image ({_describe(str(project.image_facts.get('source_name')), image)}); "
+            f"{project.path} holds another image ({_describe(str(project.raw_facts.get('source_name')), image)}); "
             "make a new project for this one, or replace it with --force"
         )
     layers = [name for name in ("annotations", "truth") if list_labels(project.path / f"{name}.ome.zarr")]
@@ -261,14 +298,15 @@ def _check_replaceable(project: Project, opened: ImageSource, options: Options) 
 
 def _store(
     project: Project, annotations: Annotations, source: Path | str, settings: ImportLabelsSettings, options: Options
-) -> Annotations:
+) -> tuple[int, ...]:
+    """Store labels, and return the slices that they are of."""
     for name in settings.classes:
         check_class_name(name)
     if strange := [name for name in settings.partial if name not in settings.classes]:
         raise UsageError(f"partial names {', '.join(strange)}, but the classes are {', '.join(settings.classes)}")
     first = settings.first_slice
     if first is None:
-        first = int(project.image_facts.get("first_number", 0))
+        first = int(project.raw_facts.get("first_number", 0))
     rules = LabelRules(settings.classes, settings.slices, first, settings.ignore_value, settings.instances)
     opened = open_labels(source, annotations.grid.shape, rules)
     for sentence in (*opened.notes, *_other_size(opened, annotations.grid)):
@@ -288,7 +326,7 @@ def _store(
             f"{name}: {n_voxels} voxels on {len(counts)} slices (z {number_ranges(sorted(counts))}), "
             f"{100 * n_voxels / (area * len(counts)):.2f} % of them"
         )
-    return annotations
+    return tuple(sorted(counts))
 
 
 def _other_size(opened: LabelSource, grid: Grid) -> tuple[str, ...]:

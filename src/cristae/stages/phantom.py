@@ -59,7 +59,7 @@ def phantom(
         f"phantom: {' × '.join(map(str, grid.shape))} voxels of "
         f"{' × '.join(f'{size:g}' for size in grid.voxel_size)} nm (z, y, x), seed {settings.seed}"
     )
-    noted = project.image_facts.get("n_labelled")
+    noted = project.raw_facts.get("n_labelled")
     if noted is not None:
         if noted != n_labelled or with_cells != ("cell" in project.classes):
             cells = "with" if "cell" in project.classes else "without"
@@ -70,18 +70,16 @@ def phantom(
         return project
     with project.lock(), writable(project.path):
         ids = project.path / "phantom_truth.ome.zarr"
-        image = _layer(project.image_path, grid, np.uint8)
+        image = _layer(project.raw_path, grid, np.uint8)
         layers = {name: _layer(ids / "labels" / name, grid, np.uint32) for name in LAYERS}
         journal = Journal(project.path / ".phantom.blocks")
         write_phantom(
             build_scene(settings), image, layers, Execution(options.executor, options.progress("phantom"), journal)
         )
-        if "digest" not in read_facts(project.image_path):
-            build_pyramid(project.image_path)
-            facts = survey(open_volume(project.image_path), options.progress("survey"))
-            write_facts(
-                project.image_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"}
-            )
+        if "digest" not in read_facts(project.raw_path):
+            build_pyramid(project.raw_path)
+            facts = survey(open_volume(project.raw_path), options.progress("survey"))
+            write_facts(project.raw_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"})
         seen = [z for z in range(depth) if z not in settings.missing_slices]
         labelled = [seen[round(i)] for i in np.linspace(0, len(seen) - 1, n_labelled)] if n_labelled else []
         for name in CLASSES:
@@ -91,7 +89,7 @@ def phantom(
         if with_cells:
             project.annotations.write_slices("cell", _ids(layers["cell"], labelled))
         project.add_classes((*CLASSES, "cell") if with_cells else CLASSES)
-        write_facts(project.image_path, {"n_labelled": n_labelled})
+        write_facts(project.raw_path, {"n_labelled": n_labelled})
         journal.path.unlink(missing_ok=True)
     return project
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
+from cristae.stages.prepared import PREPARING, source_of
 from cristae.stages.score_cells import cells_inputs, find_cells
 
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +56,9 @@ def status(project: Project) -> list[StageStatus]:
     grid = image.grid
     size = " × ".join(map(str, grid.shape))
     voxel = " × ".join(f"{length:g}" for length in grid.voxel_size)
-    found = [StageStatus("import image", "done", f"{size} voxels of {voxel} nm (z, y, x), {image.dtype}")]
+    used = f", made by {project.file.prepared}" if project.file.prepared else ""
+    found = [StageStatus("import image", "done", f"{size} voxels of {voxel} nm (z, y, x), {image.dtype}{used}")]
+    found += [_stage(project, stage) for stage in PREPARING if project.runs(stage)]
     annotations = project.annotations
     words = [
         f"{name}: {len(annotations.labelled_slices(name))} slices "
@@ -97,11 +100,14 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "stated_nm": str(project.image_facts.get("stated_voxel_size_nm")),
         "labels": project.annotations.fingerprint(classes) if project.has_image else "",
         "truth": project.truth.fingerprint(classes),
+        "raw": str(project.raw_facts.get("digest")),
         "train": trained.id if trained else "",
         "voxel_size_nm": str(project.file.voxel_size_nm),
         "weights": str(trained.manifest.get("weights")) if trained else "",
         **{stage: _name(project.latest(stage)) for stage in ("predict", "cells", "track", "objects")},
     }
+    if run.stage == "equalise":
+        now["from"] = str(source_of(project)[1].get("digest"))
     if run.stage == "evaluate":
         now |= cells_inputs(project, find_cells(project))
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}

@@ -1,0 +1,413 @@
+"""Registration of one slice to another: how far the specimen moved in between, and how it turned.
+
+::
+
+    plane ──reduce──▸ 1/f ──flatten──▸ pyramid          moving(x) ≈ gain · fixed(M x) + offset
+                                                        M: pixels of the moving slice → pixels of the fixed one
+    coarsest level   phase correlation: shifts of any size
+    every level      Gauss-Newton on the squared difference, each step on another random subset of pixels
+    finest level     a polish on many more pixels
+
+Flattened is a slice whose grey values were divided by their local contrast, after the local mean was taken off.
+Strong edges then count no more than faint texture does. That matters, for among few cells edges lean one way or the
+other, and alignment would stand them up; texture leans nowhere. A step solves for motion, gain and offset at once,
+with weights that fall to 0 for pixels that fit badly. Pixels without data (0) are NaN in the pyramid and are never
+looked at.
+
+Papers: P. Thévenaz, U. E. Ruttimann and M. Unser (1998), IEEE TIP 7, 27 (TurboReg: pyramid, least squares);
+S. Klein, M. Staring and J. P. W. Pluim (2007), IEEE TIP 16, 2879 (random subsets of pixels, new ones each iteration);
+C. D. Kuglin and D. C. Hines (1975), Proc. IEEE Cybernetics and Society, 163 (phase correlation);
+S. Geman and D. McClure (1987), Bull. ISI 52, 5 (the weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Model = Literal["translation", "rigid", "affine"]
+Plane = NDArray[np.float32]
+Pyramid = tuple[Plane, ...]
+
+FINEST = 1536
+"""Longest side (px) of the finest level that is matched; wider slices are reduced by whole numbers first."""
+_COARSEST = 128
+"""A level whose longer side is at most this is the last."""
+_FINE_SIGMA, _WIDE, _FLOOR = 1.0, 5, 0.3
+"""Width (px) of the smoothing that structure is seen through; side of the squares that mean and contrast are taken of;
+contrast, relative to the median of the slice, below which texture is not raised."""
+_CUT = 4.0
+"""Residual, in standard deviations, at which the weight of a pixel has fallen to a quarter."""
+_SMALLEST = 32
+"""Slices (px, after reduction) with a shorter side cannot be matched."""
+_CLIP = 3.0
+"""Grey values further than so many deviations from the mean are cut: bright specks must not decide."""
+_STEPS, _STILL = 12, 0.01
+"""Most steps on a level, and the movement (px of that level) that ends them."""
+_POLISH, _POLISH_STEPS = 4, 2
+"""Pixels of the polish in multiples of those of a step, and its most steps."""
+_PEAKS = 3
+"""Peaks of the phase correlation that are tried."""
+_FEWEST = 64
+"""A match on fewer pixels than this is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a slice lies on another one.
+
+    Parameters
+    ----------
+    matrix
+        float64 ``(2, 3)``: where pixel ``(y, x)`` of the moving slice lies in the fixed one, both counted from the
+        centre of the slice, in pixels: ``matrix[:, :2] @ (y, x) + matrix[:, 2]``.
+    before, after
+        Correlation of the two flattened slices where they overlap, -1 to 1, as they are and once matched.
+    sigma
+        Standard error of the shift in pixels that the fit itself claims; infinite where nothing could be matched.
+    """
+
+    matrix: NDArray[np.float64]
+    before: float
+    after: float
+    sigma: float
+
+
+def reduction(shape: tuple[int, int]) -> int:
+    """Return the whole number that slices of this shape are reduced by before they are matched: a power of 2."""
+    factor = 1
+    while max(shape) > FINEST * factor:
+        factor *= 2
+    return factor
+
+
+def build_pyramid(plane: np.ndarray) -> Pyramid:
+    """Return what a slice is matched by: flattened, of deviation 1, in halving sizes.
+
+    Parameters
+    ----------
+    plane
+        uint8 or uint16 ``(y, x)``; 0 is no data.
+
+    Returns
+    -------
+    tuple of float32 (y, x)
+        From the finest, at most `FINEST` px long, to the coarsest. NaN where there are no data. Empty where a slice has
+        none, or no contrast, or is too small.
+    """
+    factor = reduction((plane.shape[0], plane.shape[1]))
+    size = (max(1, plane.shape[1] // factor), max(1, plane.shape[0] // factor))
+    cut = np.ascontiguousarray(plane[: size[1] * factor, : size[0] * factor])
+    small = cv2.resize(cut, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    known = _known(cut, size)
+    if min(size) < _SMALLEST or not known.any():
+        return ()
+    level = _flattened(small, known)
+    spread = float(np.nanstd(level)) if np.isfinite(level).any() else 0.0
+    if not spread > 1e-6:
+        return ()
+    level = np.clip(level / np.float32(spread), -_CLIP, _CLIP)
+    levels = [level]
+    while max(level.shape) > _COARSEST and min(level.shape) >= 2 * _SMALLEST:
+        half = (level.shape[1] // 2, level.shape[0] // 2)
+        level = cv2.resize(level[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
+        levels.append(level)  # a mean with NaN in it is NaN
+    return tuple(levels)
+
+
+def register(moving: Pyramid, fixed: Pyramid, model: Model, samples: int, seed: Sequence[int]) -> Match:
+    """Find the motion between two slices.
+
+    Parameters
+    ----------
+    moving, fixed
+        From `build_pyramid`, of slices of one shape.
+    model
+        ``translation``, ``rigid`` (and turned), ``affine`` (and scaled and sheared).
+    samples
+        Pixels that each step looks at.
+    seed
+        Whole numbers that decide which pixels these are.
+
+    Returns
+    -------
+    Match
+        Matrix in pixels of the finest level. The identity with an infinite `sigma` where the slices cannot be matched.
+    """
+    nothing = Match(np.eye(2, 3), 0.0, 0.0, np.inf)
+    if not moving or not fixed or moving[0].shape != fixed[0].shape:
+        return nothing
+    coarse = len(moving) - 1
+    matrix = np.eye(2, 3)
+    matrix[:, 2] = _best_shift(moving[coarse], fixed[coarse])
+    state = _State(matrix, 1.0, 0.0, 1.0, np.inf)
+    for level in range(coarse, -1, -1):
+        fit = _Fit(moving[level], fixed[level], model)
+        state = fit.steps(state, samples, _STEPS, (*seed, level))
+        if level:
+            state.matrix[:, 2] *= 2
+    fit = _Fit(moving[0], fixed[0], model)
+    state = fit.steps(state, samples * _POLISH, _POLISH_STEPS, (*seed, len(moving)))
+    before, after = fit.correlation(np.eye(2, 3)), fit.correlation(state.matrix)
+    if not np.isfinite(state.error) or after < max(before, 0.0) - 0.02:
+        return Match(np.eye(2, 3), before, before, np.inf)
+    return Match(state.matrix, before, after, state.error)
+
+
+def scaled(match: Match, factor: int) -> Match:
+    """Return a match of reduced slices in pixels of the full ones."""
+    matrix = match.matrix.copy()
+    matrix[:, 2] *= factor
+    return Match(matrix, match.before, match.after, match.sigma * factor)
+
+
+@dataclass(slots=True)
+class _State:
+    """Where the fit is: motion, gain, offset, scale of the residuals, standard error of the shift."""
+
+    matrix: NDArray[np.float64]
+    gain: float
+    offset: float
+    scale: float
+    error: float
+
+
+class _Fit:
+    """Gauss-Newton between two planes of one size."""
+
+    def __init__(self, moving: Plane, fixed: Plane, model: Model) -> None:
+        self.moving, self.fixed, self.model = moving, fixed, model
+        self.radius = 0.5 * float(np.hypot(*moving.shape))
+        self.n_motion = {"translation": 2, "rigid": 3, "affine": 6}[model]
+
+    def steps(self, state: _State, samples: int, most: int, seed: tuple[int, ...]) -> _State:
+        """Go on from a state, on new pixels each time."""
+        for number in range(most):
+            ys, xs = _drawn(self.moving.shape, samples, (*seed, number))
+            normal, right, residuals, used = _accumulate(
+                (self.moving, self.fixed),
+                (ys, xs),
+                state.matrix,
+                (state.gain, state.offset, state.scale),
+                (self.n_motion, self.radius),
+            )
+            if used < _FEWEST:
+                return _State(state.matrix, state.gain, state.offset, state.scale, np.inf)
+            normal[np.diag_indices_from(normal)] *= 1 + 1e-6
+            try:
+                step = np.linalg.solve(normal, right)
+                spread = np.linalg.inv(normal)
+            except np.linalg.LinAlgError:
+                return _State(state.matrix, state.gain, state.offset, state.scale, np.inf)
+            scale = max(1.4826 * float(np.median(np.abs(residuals[:used]))), 1e-3)
+            error = scale * float(np.sqrt(max(spread[0, 0], spread[1, 1])))
+            motion = self._limited(step[: self.n_motion])
+            matrix = self._moved(state.matrix, motion)
+            gain = float(np.clip(state.gain + step[-2], 0.2, 5.0))
+            state = _State(matrix, gain, state.offset + float(step[-1]), scale, error)
+            if np.abs(motion).max() < _STILL:
+                break
+        return state
+
+    def correlation(self, matrix: NDArray[np.float64]) -> float:
+        """Return the correlation of the two planes under a motion, over a grid of pixels."""
+        return float(_correlation(self.moving, self.fixed, matrix, max(1, max(self.moving.shape) // 256)))
+
+    def _limited(self, motion: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cut a step to 2 px, beyond which the slopes that it rests on mean nothing."""
+        return motion * min(1.0, 2.0 / max(float(np.abs(motion).max()), 1e-12))
+
+    def _moved(self, matrix: NDArray[np.float64], motion: NDArray[np.float64]) -> NDArray[np.float64]:
+        new = matrix.copy()
+        new[:, 2] += motion[:2]
+        if self.model == "rigid":
+            angle = np.arctan2(matrix[1, 0], matrix[0, 0]) + motion[2] / self.radius
+            cosine, sine = np.cos(angle), np.sin(angle)
+            new[:, :2] = ((cosine, -sine), (sine, cosine))
+        elif self.model == "affine":
+            new[:, :2] += motion[2:].reshape(2, 2) / self.radius
+        return new
+
+
+def _known(plane: np.ndarray, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Say which reduced pixels come from pixels with data alone."""
+    if plane.all():
+        return np.ones((size[1], size[0]), np.bool_)
+    seen = np.where(plane == 0, np.uint8(0), np.uint8(255))
+    # A few lost pixels among many with data do not spoil a reduced one.
+    return cv2.resize(seen, size, interpolation=cv2.INTER_AREA) > 230
+
+
+def _flattened(plane: Plane, known: NDArray[np.bool_]) -> Plane:
+    """Return a plane less its local mean and over its local contrast; NaN where there are no data, and just beside."""
+    weight = known.astype(np.float32)
+    filled = np.where(known, plane, np.float32(0))
+    share = np.maximum(_local_mean(weight), np.float32(1e-3))
+    near = cv2.GaussianBlur(weight, (0, 0), _FINE_SIGMA)
+    band = cv2.GaussianBlur(filled, (0, 0), _FINE_SIGMA) - _local_mean(filled) / share
+    band = np.where(near > 0.999, band, np.float32(0))
+    contrast = np.sqrt(np.maximum(_local_mean(band * band) / share, 0))
+    typical = float(np.median(contrast[known]))
+    if not typical > 1e-6:
+        return np.full(plane.shape, np.nan, np.float32)
+    flat = band / np.maximum(contrast, np.float32(_FLOOR * typical))
+    return np.where(near > 0.999, flat, np.float32(np.nan))
+
+
+def _local_mean(plane: np.ndarray) -> np.ndarray:
+    """Return means of squares, a little smoothed, with straight lines in between."""
+    height, width = plane.shape
+    size = (max(1, width // _WIDE), max(1, height // _WIDE))
+    means = cv2.GaussianBlur(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
+    return cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _drawn(shape: tuple[int, ...], samples: int, seed: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Draw pixels, one at random from each cell of a grid: spread evenly, and in the order of memory."""
+    height, width = shape
+    cell = max(1.0, np.sqrt(height * width / max(1, samples)))
+    rows, columns = max(1, int(height / cell)), max(1, int(width / cell))
+    random = np.random.default_rng(seed).random((2, rows, columns), dtype=np.float32)
+    ys = ((np.arange(rows, dtype=np.float32)[:, None] + random[0]) * np.float32(height / rows)).astype(np.int32)
+    xs = ((np.arange(columns, dtype=np.float32) + random[1]) * np.float32(width / columns)).astype(np.int32)
+    return np.minimum(ys, height - 1).ravel(), np.minimum(xs, width - 1).ravel()
+
+
+def _best_shift(moving: Plane, fixed: Plane) -> NDArray[np.float64]:
+    """Return the whole shift, of those that phase correlation offers and of none at all, at which planes fit best."""
+    height, width = moving.shape
+    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
+    one, other = (np.fft.rfft2(np.nan_to_num(plane) * window) for plane in (moving, fixed))
+    cross = other * np.conj(one)
+    sharp = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), s=(height, width)).astype(np.float32)
+    peaks = cv2.GaussianBlur(sharp, (0, 0), 0.8)
+    candidates = [(0, 0)]
+    for place in np.argsort(peaks, axis=None)[::-1][: 4 * _PEAKS]:
+        y, x = divmod(int(place), width)
+        shift = (y - height if y > height // 2 else y, x - width if x > width // 2 else x)
+        if all(max(abs(shift[0] - a), abs(shift[1] - b)) > 1 for a, b in candidates[1:]):
+            candidates.append(shift)
+        if len(candidates) > _PEAKS:
+            break
+    best, chosen = -np.inf, (0, 0)
+    for shift in candidates:
+        matrix = np.eye(2, 3)
+        matrix[:, 2] = shift
+        overlap = max(0.0, (1 - abs(shift[0]) / height) * (1 - abs(shift[1]) / width))
+        # Far shifts leave few pixels, and few pixels agree by chance.
+        fit = float(_correlation(moving, fixed, matrix, 1)) * np.sqrt(overlap)
+        if fit > best:
+            best, chosen = fit, shift
+    return np.array(chosen, np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _value(plane: np.ndarray, y: float, x: float) -> float:
+    """Return the value between four pixels; NaN outside the plane, and beside pixels without data."""
+    height, width = plane.shape
+    if not (0.0 <= y <= height - 1 and 0.0 <= x <= width - 1):
+        return np.nan
+    y0, x0 = min(int(y), height - 2), min(int(x), width - 2)
+    down, right = y - y0, x - x0
+    above = plane[y0, x0] + (plane[y0, x0 + 1] - plane[y0, x0]) * right
+    below = plane[y0 + 1, x0] + (plane[y0 + 1, x0 + 1] - plane[y0 + 1, x0]) * right
+    return above + (below - above) * down
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(
+    planes: tuple[np.ndarray, np.ndarray],
+    pixels: tuple[np.ndarray, np.ndarray],
+    matrix: np.ndarray,
+    light: tuple[float, float, float],
+    model: tuple[int, float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return normal matrix, right-hand side and residuals of one step, and how many pixels had data.
+
+    Slopes are those of the moving plane. Its noise is not in the fixed one, so that nothing is drawn to whole or half
+    pixels, as it is by slopes of an interpolated plane.
+    """
+    moving, fixed = planes
+    ys, xs = pixels
+    gain, offset, scale = light
+    n_motion, radius = model
+    n = n_motion + 2
+    height, width = moving.shape
+    middle_y, middle_x = 0.5 * (height - 1), 0.5 * (width - 1)
+    normal, right = np.zeros((n, n)), np.zeros(n)
+    residuals = np.empty(ys.shape[0], np.float32)
+    slope = np.empty(n)
+    used = 0
+    for k in range(ys.shape[0]):
+        y, x = ys[k], xs[k]
+        if not (0 < y < height - 1 and 0 < x < width - 1):
+            continue
+        from_y, from_x = y - middle_y, x - middle_x
+        there = _value(
+            fixed,
+            matrix[0, 0] * from_y + matrix[0, 1] * from_x + matrix[0, 2] + middle_y,
+            matrix[1, 0] * from_y + matrix[1, 1] * from_x + matrix[1, 2] + middle_x,
+        )
+        slope_y = 0.5 * (moving[y + 1, x] - moving[y - 1, x])
+        slope_x = 0.5 * (moving[y, x + 1] - moving[y, x - 1])
+        residual = moving[y, x] - (gain * there + offset)
+        if not np.isfinite(residual + slope_y + slope_x):
+            continue
+        residuals[used] = residual
+        used += 1
+        bad = residual / (_CUT * scale)
+        weight = 1.0 / (1.0 + bad * bad) ** 2  # Geman-McClure
+        slope[0], slope[1] = slope_y, slope_x
+        if n_motion == 3:
+            slope[2] = (-slope_y * from_x + slope_x * from_y) / radius
+        elif n_motion == 6:
+            slope[2], slope[3] = slope_y * from_y / radius, slope_y * from_x / radius
+            slope[4], slope[5] = slope_x * from_y / radius, slope_x * from_x / radius
+        slope[n - 2], slope[n - 1] = there, 1.0
+        for i in range(n):
+            part = weight * slope[i]
+            right[i] += part * residual
+            for j in range(i + 1):
+                normal[i, j] += part * slope[j]
+    for i in range(n):
+        for j in range(i):
+            normal[j, i] = normal[i, j]
+    return normal, right, residuals, used
+
+
+@njit(cache=True, nogil=True)
+def _correlation(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, step: int) -> float:
+    """Return the correlation of two planes under a motion, over every `step`-th pixel; -1 where few overlap."""
+    height, width = moving.shape
+    middle_y, middle_x = 0.5 * (height - 1), 0.5 * (width - 1)
+    n, seen = 0, 0
+    a = b = aa = bb = ab = 0.0
+    for y in range(0, height, step):
+        for x in range(0, width, step):
+            seen += 1
+            from_y, from_x = y - middle_y, x - middle_x
+            there = _value(
+                fixed,
+                matrix[0, 0] * from_y + matrix[0, 1] * from_x + matrix[0, 2] + middle_y,
+                matrix[1, 0] * from_y + matrix[1, 1] * from_x + matrix[1, 2] + middle_x,
+            )
+            here = moving[y, x]
+            if np.isfinite(here + there):
+                n += 1
+                a += here
+                b += there
+                aa += here * here
+                bb += there * there
+                ab += here * there
+    if n < 16 or n < 0.05 * seen:
+        return -1.0
+    spread = (aa - a * a / n) * (bb - b * b / n)
+    if spread <= 0.0:
+        return 0.0
+    return (ab - a * b / n) / np.sqrt(spread)
