@@ -44,7 +44,7 @@ def run(quick: bool) -> Result:
         scores = json.loads((run_.path / "scores.json").read_text())["classes"]
         dices = {name: scores[name]["dice_3d"] for name in TARGETS if name in scores}
         stages = {run.stage: round(run.manifest["seconds"], 1) for run in opened.runs()}
-        threshold = {name: _best_threshold(opened, name) for name in dices}
+        threshold = {name: best_threshold(opened, name) for name in dices}
     holds = seconds < LIMIT_S and all((dices.get(name) or 0.0) >= TARGETS[name] for name in TARGETS)
     mean, best = (float(np.mean([value or 0.0 for value in one.values()])) for one in (dices, threshold))
     return Result(
@@ -67,7 +67,7 @@ def run(quick: bool) -> Result:
     )
 
 
-def _best_threshold(project: cristae.Project, name: str) -> float:
+def best_threshold(project: cristae.Project, name: str) -> float:
     """Return the best Dice that one threshold of the smoothed image reaches."""
     image = project.image.read().astype(np.float32)
     truth = open_volume(project.path / "truth.ome.zarr" / "labels" / name).read() == 1

@@ -26,6 +26,8 @@ PLAIN: Final[Any] = {
     "svg.hashsalt": "cristae",
 }
 """Settings of matplotlib for every figure; the salt makes the same figure the same file."""
+GRIDDED: Final[Any] = {**PLAIN, "axes.grid": True}
+"""The same, with grid lines along both axes."""
 
 CLASSES: Final = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
 """Colours of classes, in the order of the project; they begin again after the last."""
@@ -36,6 +38,20 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 def class_colour(index: int) -> str:
     """Return the colour of the class at `index` of the project, as ``#rrggbb``."""
     return CLASSES[index % len(CLASSES)]
+
+
+def class_line(index: int, name: str) -> dict[str, Any]:
+    """Return how the line of the class at `index` of the project looks, as keywords of matplotlib's ``plot``."""
+    marker = MARKERS[index % len(MARKERS)]
+    return {"color": class_colour(index), "marker": marker, "markersize": 4, "clip_on": False, "label": name}
+
+
+def dice_begins(lowest: float) -> float:
+    """Return where an axis of Dice begins: 0, or 0.5 or 0.8 where all values are above it.
+
+    Dips near 1 would not be seen otherwise.
+    """
+    return max((bottom for bottom in (0.0, 0.5, 0.8) if lowest > bottom), default=0.0)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -121,6 +121,26 @@ def test_the_weight_rises_as_in_the_paper() -> None:
     assert Crossing(0.0, 0.0, 300).share(299) == 0
 
 
+def test_each_may_learn_alone_first_and_the_weight_rises_over_the_rest() -> None:
+    late, paper = Crossing(1.0, 0.0, 500, alone=0.4), Crossing(1.0, 0.0, 300)
+    assert [late.share(step) for step in (0, 100, 199)] == [0, 0, 0]
+    assert [late.share(200 + step) for step in range(300)] == pytest.approx([paper.share(step) for step in range(300)])
+
+
+def test_while_it_learns_alone_a_network_sees_nothing_of_the_other(tmp_path: Path) -> None:
+    step, alone = _step(1.0, mix=True, updates=40), _network(1)
+    step.crossing = Crossing(1.0, 1.0, 40, True, alone=0.5)
+    pair = _pair()
+    fit(pair, step, _judge(), Schedule(20, 5e-3), tmp_path / "pair", _watch())
+    labels = SupervisedStep(PatchSampler([_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
+    fit(alone, labels, _judge(), Schedule(20, 5e-3), tmp_path / "alone", _watch())
+    assert _same(alone, pair.networks[1])
+    pair = _pair()
+    fit(pair, step, _judge(), Schedule(40, 5e-3), tmp_path / "longer", _watch())
+    fit(alone, labels, _judge(), Schedule(40, 5e-3), tmp_path / "alone", _watch())
+    assert not _same(alone, pair.networks[1])
+
+
 def test_a_pair_answers_with_the_mean_probability() -> None:
     pair = _pair().eval()
     image = torch.randn(2, 1, 32, 32)

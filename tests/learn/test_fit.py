@@ -13,6 +13,7 @@ from cristae.learn.checkpoint import Model, load_checkpoint, load_model, save_ch
 from cristae.learn.fit import Schedule, Score, State, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.nets.pair import Pair
 from cristae.nets.resunet import ResUNet
 
 CPU = torch.device("cpu")
@@ -76,6 +77,21 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, at: int, avera
     ]
 
 
+def test_a_network_that_drops_features_by_chance_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    def parts() -> tuple[nn.Module, SupervisedStep, HeldOutJudge]:
+        network, step, judge = _parts()
+        network.stem = nn.Sequential(network.stem, nn.Dropout(0.5))  # type: ignore[arg-type]
+        return network, step, judge
+
+    schedule = Schedule(20, 5e-3, check_every=10)
+    whole, _ = fit(*parts(), schedule, tmp_path / "whole", _watch())
+    with pytest.raises(KeyboardInterrupt):
+        fit(*parts(), schedule, tmp_path / "cut", _watch(at=7))
+    resumed, _ = fit(*parts(), schedule, tmp_path / "cut", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_the_best_network_is_kept_not_the_last(tmp_path: Path) -> None:
     network, step, _ = _parts()
     dices = iter([0.5, 0.9, 0.4, 0.3])
@@ -103,6 +119,28 @@ def test_a_collapsed_class_raises_an_alarm_and_recovers(tmp_path: Path) -> None:
     assert rescued == ["disc"] and "collapsed" in alarms[0]
     assert judge(best)["disc"].dice > 0.9
     assert [alarm["class"] for alarm in state.alarms] == ["disc"]
+
+
+def test_a_network_that_says_itself_how_a_class_begins_anew_is_asked(tmp_path: Path) -> None:
+    class Own(ResUNet):
+        def make_undecided(self, index: int, generator: torch.Generator) -> None:
+            asked.append((index, int(torch.randint(1 << 30, (), generator=generator))))
+
+    def run(name: str) -> list[tuple[int, int]]:
+        asked.clear()
+        torch.manual_seed(0)
+        networks = Pair([Own(1, 2, 2), Own(1, 2, 2)])
+        fit(networks, lambda one, n: one(torch.ones(1, 1, 32, 32)).mean(), judge, schedule, tmp_path / name, _watch())
+        return list(asked)
+
+    def judge(one: nn.Module) -> Mapping[str, Score]:
+        return {"disc": Score(0.5, 1.0), "dot": Score(0.1, 0.0)}
+
+    asked: list[tuple[int, int]] = []
+    schedule = Schedule(12, 1e-3, check_every=2)
+    found = run("a")
+    assert [index for index, _ in found] == [1, 1] and len({number for _, number in found}) == 2
+    assert run("b") == found
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:

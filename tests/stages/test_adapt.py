@@ -21,6 +21,8 @@ from cristae.learn.infer import Inference, SlabPredictor
 from cristae.nets.pair import Pair
 from cristae.project import Project
 from cristae.stages.options import Options
+from cristae.stages.predict import predict_settings
+from cristae.stages.predict_slices import predict_slices
 from cristae.stages.schemes import view_for, view_of
 from cristae.stages.survey import survey
 from cristae.volume import Volume
@@ -134,6 +136,20 @@ def test_the_curve_lies_in_the_model_and_blocks_agree_with_the_whole(source, oth
             assert np.array_equal(predictor(block, image.read(block.read))[0], whole[block.write.slices])
         found.append(whole.astype(float))
     assert np.abs(found[0] - found[1]).mean() > 1
+
+
+def test_slices_predicted_alone_are_seen_through_the_curve_as_a_whole_prediction_is(source, other):
+    run = cristae.adapt(other, source[0].path, **OFF, histogram=True)
+    how = {"engine": "torch", "device": "cpu"}
+    whole = cristae.predict(other, **how)
+    found = list(predict_slices(other, run.path / "all", (0, 3, 5), predict_settings(other, how)))
+    assert sorted((name, z) for name, z, _ in found) == [(name, z) for name in ("disc", "dot") for z in (0, 3, 5)]
+    masks = {
+        name: open_volume(whole.path / f"{name}.ome.zarr" / "labels" / name).read() > 0 for name in ("disc", "dot")
+    }
+    for name, z, mask in found:
+        assert np.array_equal(mask, masks[name][z])
+    assert masks["disc"][3].any()
 
 
 def test_labels_go_on_from_an_adapted_network_with_its_curve(source, other, make_small, tiny):

@@ -20,7 +20,7 @@ from cristae.cli import main
 from cristae.errors import DataError, UsageError
 from cristae.features.crops import Crop, fitted
 from cristae.features.definitions import Definition
-from cristae.features.glcm import Pairing, add_pairs, cooccurrence_table
+from cristae.features.glcm import Cooccurrence, Pairing, add_pairs, cooccurrence_table
 from cristae.features.morphology import measure_shapes
 from cristae.features.quantise import Quantisation, quantise
 from cristae.features.spectrum import add_spectrum, tabulate_spectrum
@@ -29,7 +29,7 @@ from cristae.features.zone_parts import find_zones
 from cristae.features.zones import zone_table
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import open_volume, write_facts
-from cristae.stages.measuring import crops, whole
+from cristae.stages.measuring import crops, textures, whole
 from cristae.stages.measuring.crops import CropReader
 from cristae.stages.measuring.sample import Layer, Sample, Walk
 from cristae.stages.measuring.settings import MeasureSettings
@@ -165,6 +165,28 @@ def test_texture_leaves_out_slices_that_the_image_lacks(tmp_path, measured) -> N
     unpictured = tables(cristae.measure(project, source="truth", **FAST))[0]
     textures = [name for name in unpictured if name.startswith(("grey", "glcm", "szm", "ps_"))]
     assert len(unpictured) and len(textures) > 40 and unpictured[textures].isna().all(axis=None)
+
+
+def test_pairs_of_an_object_may_be_more_than_those_of_a_block_can(monkeypatch) -> None:
+    generator = np.random.default_rng(0)
+    grid = Grid((32, 32, 64), (1.0, 1.0, 1.0))  # two blocks
+    image = Volume(generator.integers(0, 3, grid.shape).astype(np.uint8), grid)
+    one = Sample("s", grid, {"thing": Layer("thing", Volume(np.ones(grid.shape, np.uint8), grid, "labels"))}, image)
+    walk, texture = Walk(32, 1, 1e9), MeasureSettings(bins=3).texture
+    greys = textures.Greys(one.layers["thing"], find_sizes(one.layers["thing"], one, walk), one, image)
+    few = textures.measure_pairs(greys, texture, walk)
+    largest = []
+
+    def many(*block) -> Cooccurrence:
+        """As many times as many pairs as the type of a block's counts holds: no feature depends on their number."""
+        counted = add_pairs(*block)
+        largest.append(int(counted.pairs.max()) * 40_000)
+        assert largest[-1] <= np.iinfo(counted.pairs.dtype).max
+        return Cooccurrence(counted.pairs * counted.pairs.dtype.type(40_000), counted.distances)
+
+    monkeypatch.setattr(textures, "add_pairs", many)
+    pd.testing.assert_frame_equal(textures.measure_pairs(greys, texture, walk), few, rtol=1e-9)
+    assert len(largest) == 2 and sum(largest) > np.iinfo(np.int32).max
 
 
 def test_distances_are_those_of_all_voxels(project, measured) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -13,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cristae
+from cristae.annotations import IGNORE
 from cristae.cli import cli, main
 from cristae.errors import CristaeError, DataError, UsageError
 from cristae.report.build import build_report
 from cristae.stages import study_networks as stage
-from cristae.stages import study_trial
+from cristae.stages import study_pace, study_trial
 from cristae.stages.options import Options
 from cristae.stages.predict_slices import stretches
 from cristae.stages.status import status
@@ -25,6 +28,7 @@ from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
 from cristae.stages.study_pace import Pace
 from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
 from cristae.stages.study_words import answer
+from cristae.stages.train_settings import train_settings
 
 TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
 SETTINGS = {"networks": ("resunet",), "schemes": ("supervised", "cps"), "slices": (1, 2), "repeats": 2}
@@ -136,6 +140,63 @@ def test_truth_is_scored_where_there_is_one_and_networks_may_stay(build, tmp_pat
     assert dict(zip(table["class"], table["dice_3d"], strict=True)) == pytest.approx(scores)
 
 
+def dice_on(slices: pd.DataFrame, trial: int, name: str, z: set[int]) -> float:
+    """3D Dice of a trial on some slices."""
+    rows = slices[(slices["trial"] == trial) & (slices["class"] == name) & slices["z"].isin(z)]
+    assert set(rows["z"]) == z
+    both = rows["n_truth"].sum() + rows["n_predicted"].sum()
+    return 2 * rows["true_positive"].sum() / both
+
+
+def test_all_are_scored_on_the_slices_that_none_was_shown(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p")
+    few = {"schemes": ("supervised",), "repeats": 1}
+    run = study(project, **few)  # shown 3, and 0 and 5
+    table, slices = tables(run)
+    assert run.manifest["scored"] == "common" and set(table["n_scored_slices"]) == {3}
+    assert "3 slices of the truth that no training of the study was shown, the same for all" in run.manifest["notes"][0]
+    assert set(slices.loc[slices["scored"], "z"]) == {1, 2, 4}
+    assert set(slices.loc[slices["trial"] == 0, "z"]) == {0, 1, 2, 4, 5}  # what else it was not shown is kept
+    for _, row in table.iterrows():
+        assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], {1, 2, 4}))
+        assert row["worst_slice"] in {1, 2, 4}
+    # What counts is no part of a training: every one is taken over.
+    monkeypatch.setattr(stage, "do_trial", lambda *one: pytest.fail("trained again"))
+    other = study(project, **few, scored="unseen")
+    unseen, slices = tables(other)
+    assert other.id != run.id and other.manifest["scored"] == "unseen" and slices["scored"].all()
+    assert unseen["n_scored_slices"].tolist() == [5, 5, 4, 4]
+    for _, row in unseen.iterrows():
+        z = set(range(6)) - {int(one) for one in row["slices"].split()}
+        assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], z))
+    assert "the more it was shown, the fewer are scored" in other.manifest["notes"][0]
+    assert not any("different slices" in note for one in (run, other) for note in one.manifest["notes"])
+
+
+def test_a_larger_study_with_fewer_common_slices_takes_over_trainings(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p")
+    few = {"schemes": ("supervised",), "repeats": 1}
+    assert set(tables(study(project, **few, slices=(1,)))[0]["n_scored_slices"]) == {5}
+    done: list[int] = []
+    do = stage.do_trial
+    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
+    assert set(tables(study(project, **few, slices=(1, 2)))[0]["n_scored_slices"]) == {3} and done == [2]
+
+
+@pytest.mark.parametrize("gone", [(1, 2, 4), (2,)])
+def test_where_a_class_is_on_no_common_slice_each_counts_on_what_it_was_not_shown(build, tmp_path, gone) -> None:
+    project = build(tmp_path / "p")
+    nothing = np.zeros(project.image.shape[1:], np.uint8)
+    nobody = np.full_like(nothing, IGNORE)
+    project.truth.write_slices("dot", [(z, nothing if z in gone else nobody) for z in (1, 2, 4)])
+    told: list[str] = []
+    run = study(project, schemes=("supervised",), repeats=1, options=Options(notify=told.append))
+    assert run.manifest["scored"] == "unseen" and tables(run)[1]["scored"].all()
+    (note,) = [one for one in run.manifest["notes"] if "on different slices" in one]
+    assert note.startswith("dot: on no slice that every training could be scored on")
+    assert any(note.removesuffix(".") in line for line in told)
+
+
 def test_a_budget_decides_the_updates_and_is_kept(build, tmp_path) -> None:
     project = build(tmp_path / "p", truth=False)
     with pytest.raises(UsageError, match="too small for one update of resunet by supervised"):
@@ -157,6 +218,22 @@ def test_a_budget_decides_the_updates_and_is_kept(build, tmp_path) -> None:
     (pace,) = paces.values()
     assert json.loads((run.path / "pace.json").read_text()) == paces and not (run.path / ".pace").exists()
     assert set(table["updates"]) == {Pace(*pace).updates(0.3, 50)} and "0.3 s" in run.manifest["notes"][1]
+
+
+def test_the_pace_of_a_pair_counts_the_part_in_which_each_learns_alone(build, tmp_path, monkeypatch) -> None:
+    project = build(tmp_path / "p", truth=False)
+    training = train_settings(project, {"cps_alone": 0.25})
+    bench = SimpleNamespace(settings=lambda trial: training.model_copy(update={"scheme": trial}))
+    tried: list[tuple[float, float]] = []
+
+    def pace(_, settings, scratch) -> Pace:
+        tried.append((settings.cps_alone, settings.cps_weight))
+        return Pace(2.0 if settings.cps_weight == 0 else 6.0, 1.0)
+
+    monkeypatch.setattr(study_pace, "_tried", pace)
+    assert study_pace.measure_pace(bench, "cps_cutmix", tmp_path) == Pace(0.25 * 2 + 0.75 * 6, 1.0)
+    assert tried == [(0.0, 1.0), (0.25, 0.0)]
+    assert study_pace.measure_pace(bench, "supervised", tmp_path) == Pace(6.0, 1.0)
 
 
 def _after_one(done: int, total: int, **facts: float) -> None:

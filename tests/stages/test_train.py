@@ -234,6 +234,12 @@ WRONG = {
 }
 
 
+def test_tiles_smaller_than_the_network_can_take_are_refused(small_project, tiny):
+    small = tiny | {"network": "ceecnet_v1", "base_width": 4, "tile_px": 32}
+    with pytest.raises(UsageError, match="ceecnet_v1 needs tiles of at least 64 px, got tile_px 32"):
+        cristae.train(small_project, **small)
+
+
 def test_tiles_are_made_as_large_as_the_network_needs(small_project, tiny):
     said = []
     run = cristae.train(small_project, options=Options(notify=said.append), **tiny | {"tile_px": 33, "updates": 1})

@@ -51,6 +51,9 @@ class Crossing:
         Whether images are mixed (CutMix).
     seed
         Of the boxes.
+    alone
+        Part of the training (0 to below 1) before all this, in which each learns from the labels alone: at a third of
+        the cost, and networks that know nothing have nothing to teach. The papers' is 0.
     """
 
     weight: float
@@ -58,11 +61,15 @@ class Crossing:
     updates: int
     mix: bool = False
     seed: int = 0
+    alone: float = 0.0
 
     def share(self, step: int) -> float:
-        """Return λ at update `step` (from 0)."""
+        """Return λ at update `step` (from 0); 0 while each learns alone, then it rises over the rest."""
+        first = self.alone * self.updates
+        if step < first:
+            return 0.0
         begin, end = WARM_UP
-        risen = (step / self.updates - begin) / (end - begin)
+        risen = ((step - first) / (self.updates - first) - begin) / (end - begin)
         return self.weight * min(1.0, max(LEAST, risen))
 
 
@@ -119,7 +126,7 @@ class CrossPseudoStep:
         taught = [(one["logits"].detach() > 0).float() for one in found]
         n = len(image)
         by_labels = [
-            self._loss(network, {name: value[:n] for name, value in outputs.items()}, target, weight)
+            self._loss(network, _part(outputs, slice(n)), target, weight)
             for network, outputs in zip(pair.networks, found, strict=True)
         ]
         by_other = [
@@ -133,22 +140,27 @@ class CrossPseudoStep:
     ) -> tuple[Tensor, Tensor]:
         """Return the loss by the labels, and by the other network on mixed images."""
         image, target, weight = labelled
-        by_labels = [self._loss(one, outputs_of(one, image), target, weight) for one in pair.networks]
         # Halves of the labelled and of the unlabelled images are mixed with the other halves; an odd one is left out.
-        half = len(image) // 2
+        n, half = len(image), len(image) // 2
         one = torch.cat((image[:half], free[0][:half]))
         other = torch.cat((image[half : 2 * half], free[0][half : 2 * half]))
         rng = np.random.default_rng([self.crossing.seed, step, 29])
         masks = torch.from_numpy(box_masks(len(one), (image.shape[2], image.shape[3]), rng)).to(self.device)
-        with torch.no_grad():
-            taught = [
-                mixed(outputs_of(network, one)["logits"], outputs_of(network, other)["logits"], masks)
-                for network in pair.networks
-            ]
+        # One pass for what is labelled and what is mixed; what a network says of the labelled images is in it already.
+        both = torch.cat((image, mixed(one, other, masks)))
+        by_labels, found, taught = [], [], []
+        for network in pair.networks:
+            outputs = outputs_of(network, both)
+            with torch.no_grad():
+                said = outputs["logits"][:n], outputs_of(network, free[0][: 2 * half])["logits"]
+                first, second = (torch.cat([part[i : i + half] for part in said]) for i in (0, half))
+                taught.append((mixed(first, second, masks) > 0).float())
+            by_labels.append(self._loss(network, _part(outputs, slice(n)), target, weight))
+            found.append(_part(outputs, slice(n, None)))
         seen = torch.ones_like(taught[0])
         by_other = [
-            self._loss(network, outputs_of(network, mixed(one, other, masks)), (logits > 0).float(), seen)
-            for network, logits in zip(pair.networks, reversed(taught), strict=True)
+            self._loss(network, outputs, other, seen)
+            for network, outputs, other in zip(pair.networks, found, reversed(taught), strict=True)
         ]
         return torch.stack(by_labels).sum(), torch.stack(by_other).sum()
 
@@ -166,3 +178,8 @@ class CrossPseudoStep:
 
     def _batches(self, step: int) -> tuple[Arrays, Arrays]:
         return self.labelled.batch(step), self.unlabelled.batch(step)
+
+
+def _part(outputs: Mapping[str, Tensor], images: slice) -> dict[str, Tensor]:
+    """Return what a network says of some of the images."""
+    return {name: value[images] for name, value in outputs.items()}

@@ -9,7 +9,8 @@ What is rounded on both sides OpenVINO does with integers. Maps before a convolu
 all where a skip is joined, so that one step for all would erase the small ones: each map is divided by its own largest
 value s, and the weights that read it are multiplied by that. Weights have one step for each output channel. 0 is exact
 on both sides. Where maps are joined, pooled or enlarged by copying for convolutions alone, they are rounded before
-that. Convolutions of 1×1, as shortcuts and heads are, stay in float32: they gain little and lose most.
+that. Convolutions of 1×1, as shortcuts and heads are, stay in float32: they do the least work for each value that would
+be rounded, and nothing comes after a head to even out its rounding.
 
 References
 ----------

@@ -22,6 +22,7 @@ from cristae.errors import CristaeError
 from cristae.learn.checkpoint import load_checkpoint, save_checkpoint
 from cristae.learn.interrupt import Interrupt
 from cristae.nets.pair import parts_of
+from cristae.nets.undecided import make_undecided
 
 Step = Callable[[nn.Module, int], Tensor]
 """``step(network, number of the update)`` returns the loss, a scalar with a gradient."""
@@ -301,11 +302,7 @@ def _recover(index: int, training: _Training) -> None:
     # A generator of its own: the global one is not in the checkpoint, and a resumed run must draw the same.
     generator = torch.Generator().manual_seed(1000 * training.state.step + index)
     for part in parts_of(network):
-        head = getattr(part, "head", None)
-        if isinstance(head, nn.Conv2d) and head.bias is not None:
-            drawn = torch.randn(head.weight[index].shape, generator=generator)
-            head.weight[index] = 0.01 * drawn.to(head.weight.device)
-            head.bias[index] = 0.0
+        make_undecided(part, index, generator)
     training.average.load_state_dict(network.state_dict())
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from cristae.nets.contract import Build, Constructor, OwnLoss
+from cristae.nets.contract import Build, Constructor, OwnHeads, OwnLoss
 
 _LEAST = 64
 """Inputs have sides of at least this, so that the deepest features of no network are a single pixel."""
@@ -26,7 +26,8 @@ def check_network(constructor: Constructor, size: str = "small") -> None:
     It is built with one channel and one class, and with three and five. It has to take inputs of several sizes, return
     finite logits of their size, the same for an image whatever else is in the batch and whatever was asked before, give
     every parameter a gradient, be the same again from the same seed and from its saved weights, and leave its input as
-    it is. A loss of its own has to be a finite number that no ignored pixel changes.
+    it is. A loss of its own has to be a finite number that no ignored pixel changes. If it says itself how a class
+    begins anew, all that it draws has to come from the generator that it is given.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def check_network(constructor: Constructor, size: str = "small") -> None:
         _check_same_again(constructor, build, network)
         _check_training(network, build, side)
         _check_answers(network, build, (side, side + multiple), f"{n_channels} channels, {n_classes} classes")
+        if isinstance(network, OwnHeads):
+            _check_anew(network, n_classes - 1)
 
 
 def _check_same_again(constructor: Constructor, build: Build, network: nn.Module) -> None:
@@ -120,6 +123,21 @@ def _check_answers(network: nn.Module, build: Build, sides: tuple[int, int], wha
     other = copy.deepcopy(network)
     other.load_state_dict(network.state_dict())
     _same(other(image), logits, f"{what}: logits are others after saving and loading")
+
+
+def _check_anew(network: nn.Module, index: int) -> None:
+    states = []
+    for seed in (3, 4):  # of the global generator
+        one = copy.deepcopy(network)
+        assert isinstance(one, OwnHeads)
+        torch.manual_seed(seed)
+        one.make_undecided(index, Generator().manual_seed(1))
+        states.append(one.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), f"a class that began anew got other weights in {name} the next time"
+    assert any(not torch.equal(states[0][name], value) for name, value in network.state_dict().items()), (
+        "a class that was to begin anew has its old weights"
+    )
 
 
 def _same(found: Tensor, expected: Tensor, message: str) -> None:

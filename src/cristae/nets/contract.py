@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 Size = Literal["small", "full"]
 
@@ -45,7 +45,7 @@ class Network(Protocol):
 
     A module may also have ``largest``, the longest side of an input that it should be given (learnt positions say
     nothing about larger ones), and ``head``, the last convolution, whose channel i is class i: a class that collapses
-    to background gets a new one.
+    to background gets a new one. A network of which that convolution alone does not decide follows `OwnHeads`.
     """
 
     multiple: int
@@ -53,6 +53,23 @@ class Network(Protocol):
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map an image ``(n, n_channels, y, x)`` to logits ``(n, n_classes, y, x)``."""
+        ...
+
+
+@runtime_checkable
+class OwnHeads(Protocol):
+    """A network that says itself how a class starts anew: it has several heads, or none that is a convolution."""
+
+    def make_undecided(self, index: int, generator: Generator) -> None:
+        """Let class `index` be given a probability of about one half everywhere, and learn from there.
+
+        Parameters
+        ----------
+        index
+            Of the class.
+        generator
+            On the CPU. All that is drawn comes from it, so that a resumed training draws the same.
+        """
         ...
 
 

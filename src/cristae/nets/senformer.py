@@ -31,12 +31,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from cristae.nets.contract import Build
 from cristae.nets.losses import cross_entropy_loss, soft_dice_loss
 from cristae.nets.swin import SWIN_S, Mlp, Swin, SwinBlock, SwinSizes, initialise, initialise_quick
+from cristae.nets.undecided import drawn
 
 Variant = Literal["unshared", "shared", "pagano"]
 
@@ -68,6 +69,8 @@ FULL = SenFormerSizes(SWIN_S, 512, 8, 6)
 """The published sizes."""
 SMALL = SenFormerSizes(SwinSizes(32, (1, 1, 2, 1), 4, 6), 64, 4, 2, quick=True)
 """For two cores of a CPU."""
+APART = 1e-4
+"""Standard deviation of the embeddings of a class and of its background at first."""
 
 
 class ClassAttention(nn.Module):
@@ -142,8 +145,8 @@ class Learner(nn.Module):
         self.repeats = sizes.blocks // n_own
         self.norm = nn.LayerNorm(sizes.width)
         # The published ones start at 0, where a class and its background are the same and all images get one answer.
-        # That far from it the first update need not break the tie; learning is the same otherwise.
-        nn.init.normal_(self.embeddings, std=1e-4)
+        # That far from it the first update need not break the tie.
+        nn.init.normal_(self.embeddings, std=APART)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the map of each class less that of its background, ``(n, n_classes, y, x)``.
@@ -256,14 +259,22 @@ class SenFormer(nn.Module):
         """Return the cross-entropy of the merged prediction, the mean of those of the learners, and the Dice loss.
 
         Each cross-entropy is the mean over all pixels that were looked at, of a class against its background. The
-        soft Dice loss of the merged prediction is ours: without it, classes of a few per cent are not predicted for
-        hundreds of updates. Parameters as in `cristae.nets.contract.OwnLoss.loss`.
+        soft Dice loss of the merged prediction is ours: in the cross-entropies, classes of a few per cent have little
+        say. Parameters as in `cristae.nets.contract.OwnLoss.loss`.
         """
         learners = outputs["learners"]
         alone = _enlarged(learners.flatten(1, 2), target.shape[2:]).view(*learners.shape[:3], *target.shape[2:])
         many, where = target[:, None].expand_as(alone), weight[:, None].expand_as(alone)
         loss = cross_entropy_loss(outputs["logits"], target, weight) + cross_entropy_loss(alone, many, where)
         return loss + soft_dice_loss(torch.sigmoid(outputs["logits"]), target, weight) if self.dice else loss
+
+    @torch.no_grad()
+    def make_undecided(self, index: int, generator: Generator) -> None:
+        """Let a class and its background begin again as nearly the same, in all learners."""
+        for learner in self.learners:
+            assert isinstance(learner, Learner)
+            pair = learner.embeddings[2 * index : 2 * index + 2]
+            pair.copy_(drawn(pair, APART, generator))
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the weights of a published Swin; see `cristae.nets.swin.Swin.load_encoder`."""

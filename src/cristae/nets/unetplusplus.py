@@ -29,12 +29,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from cristae.nets.contract import Build
 from cristae.nets.losses import segmentation_loss
 from cristae.nets.pair import mean_logits
 from cristae.nets.resnet import ResNet
+from cristae.nets.undecided import renew
 
 CROSS_ENTROPY = 0.5
 """Weight of the cross-entropy beside the Dice loss under deep supervision: Zhou et al. 2018, equation 2."""
@@ -164,6 +165,12 @@ class DeeplySupervisedUNetPlusPlus(UNetPlusPlus):
         rough = torch.cat([head(node) for head, node in zip(self.row_heads, row, strict=True)], dim=1)
         row_logits = nn.functional.interpolate(rough, scale_factor=2.0, mode="bilinear", align_corners=False)
         return torch.stack([self.head(last), *row_logits.chunk(len(row), dim=1)], dim=1)
+
+    def make_undecided(self, index: int, generator: Generator) -> None:
+        """Give a class new weights in every head."""
+        for head in (self.head, *self.row_heads):
+            assert isinstance(head, nn.Conv2d)
+            renew(head, index, generator)
 
     def outputs(self, image: Tensor) -> dict[str, Tensor]:
         """Return ``logits`` and ``branches``, as `forward` and `branches` do."""

@@ -27,12 +27,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from cristae.errors import UsageError
 from cristae.nets.contract import Build, Constructor
 from cristae.nets.fractal import PAGANO, PUBLISHED, CEECUnit, ConvNorms, Definition, FractalUnit
 from cristae.nets.multitask import multitask_loss
+from cristae.nets.undecided import renew
 
 Unit = Callable[[int, int, Definition], nn.Module]
 """Makes a unit of so many channels and heads."""
@@ -239,6 +240,16 @@ class XUNet(nn.Module):
             features = unit(enlarge(features, skips.pop()))
         found: dict[str, Tensor] = self.tasks(first, features)
         return found
+
+    def make_undecided(self, index: int, generator: Generator) -> None:
+        """Give mask, boundary and distance of a class new weights in their last convolutions.
+
+        Masks of other classes see boundary and distance of this one, and change a little, too.
+        """
+        for task in (self.tasks.mask, self.tasks.boundary, self.tasks.distance):
+            last = task[-1]
+            assert isinstance(last, nn.Conv2d)
+            renew(last, index, generator)
 
     def loss(self, outputs: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> Tensor:
         """Return the mean fractal Tanimoto loss of mask, boundary and distance, of depth `loss_depth`.

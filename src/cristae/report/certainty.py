@@ -10,7 +10,6 @@ Slices to look at need no truth: that is what doubt is for.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +17,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cristae.errors import DataError
 from cristae.geometry import Box
 from cristae.io.ome_zarr import CHUNK, n_levels, open_volume
-from cristae.palette import MARKERS, PLAIN, SKY, class_colour
+from cristae.palette import GRIDDED, SKY, class_line
 from cristae.report import overlays
+from cristae.report.figures import as_svg
 from cristae.report.gather import Findings, read_table
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.stages.layers import disagreeing, disagreement_of, open_layer
@@ -38,7 +37,6 @@ ENOUGH = 50
 """Voxels of a bin from which on it is drawn; shares of fewer jump about."""
 USEFUL = 0.1
 """Share of all errors in the most doubtful 5 % of voxels from which on doubt is a sign of errors: twice chance."""
-_STYLE: Any = {**PLAIN, "axes.grid": True}
 
 
 @dataclass(frozen=True)
@@ -134,20 +132,13 @@ def errors_by_disagreement(table: pd.DataFrame, classes: Sequence[str]) -> str:
     str
         SVG.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.6, 4.8), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
-        for index, rows in _by_class(table, classes):
-            _line(above, rows, ("disagreement_mean", "error_rate"), index)
-            _line(below, rows, ("disagreement_mean", "share_of_voxels"), index)
-        above.set_ylabel("share of voxels\nthat are wrong")
-        above.set_ylim(0, max(0.1, min(1.02, 1.15 * float(table["error_rate"].max()))))
-        below.set_ylabel("share of\nall voxels")
-        below.set_yscale("log")
-        below.set_xlabel("difference between the probabilities of the two networks")
-        below.set_xlim(0, 1)
-        above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return _svg(figure)
+    panels = _Panels(
+        of=("disagreement_mean", "error_rate"),
+        labels=("difference between the probabilities of the two networks", "share of voxels\nthat are wrong"),
+        top=max(0.1, min(1.02, 1.15 * float(table["error_rate"].max()))),
+        size=(4.8, 1.6),
+    )
+    return _over_share_of_voxels(table, classes, panels)
 
 
 def reliability_curve(table: pd.DataFrame, classes: Sequence[str]) -> str:
@@ -165,21 +156,14 @@ def reliability_curve(table: pd.DataFrame, classes: Sequence[str]) -> str:
     str
         SVG.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.6, 5.6), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
-        above.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1.2, label="as it should be")
-        for index, rows in _by_class(table, classes):
-            _line(above, rows, ("probability_mean", "true_share"), index)
-            _line(below, rows, ("probability_mean", "share_of_voxels"), index)
-        above.set_ylabel("share that is of the class")
-        above.set_ylim(0, 1.02)
-        below.set_ylabel("share of\nall voxels")
-        below.set_yscale("log")
-        below.set_xlabel("predicted probability")
-        below.set_xlim(0, 1)
-        above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return _svg(figure)
+    panels = _Panels(
+        of=("probability_mean", "true_share"),
+        labels=("predicted probability", "share that is of the class"),
+        top=1.02,
+        size=(5.6, 2.4),
+        diagonal="as it should be",
+    )
+    return _over_share_of_voxels(table, classes, panels)
 
 
 def most_doubtful(doubt: Mapping[int, float], n: int) -> tuple[int, ...]:
@@ -327,27 +311,41 @@ def _sections(found: Findings, first: Mapping[str, Sequence[int]], writer: Write
         yield Section(name, tuple(keys), pictures)
 
 
-def _by_class(table: pd.DataFrame, classes: Sequence[str]) -> Iterator[tuple[tuple[int, str], pd.DataFrame]]:
-    for index, name in enumerate(classes):
-        rows = table[table["class"] == name]
-        if len(rows):
-            yield (index, name), rows
+@dataclass(frozen=True)
+class _Panels:
+    """What two panels above each other show.
+
+    `of` are columns, along x and up the upper panel, with their `labels`; `top` is where its axis ends. `size` is the
+    height in inches, and how many times as high as the lower panel the upper one is. `diagonal` names a dotted line
+    from 0 to 1; empty: none.
+    """
+
+    of: tuple[str, str]
+    labels: tuple[str, str]
+    top: float
+    size: tuple[float, float]
+    diagonal: str = ""
 
 
-def _line(axes: Axes, rows: pd.DataFrame, columns: tuple[str, str], which: tuple[int, str]) -> None:
-    index, name = which
-    axes.plot(
-        rows[columns[0]],
-        rows[columns[1]],
-        color=class_colour(index),
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=4,
-        clip_on=False,
-        label=name,
-    )
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+def _over_share_of_voxels(table: pd.DataFrame, classes: Sequence[str], panels: _Panels) -> str:
+    """Draw a line per class, and below it how many of all voxels each point stands for."""
+    height, ratio = panels.size
+    x, y = panels.of
+    with mpl.rc_context(GRIDDED):
+        figure = Figure(figsize=(8.6, height), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(ratio, 1))
+        if panels.diagonal:
+            above.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1.2, label=panels.diagonal)
+        for index, name in enumerate(classes):
+            rows = table[table["class"] == name]
+            if len(rows):
+                above.plot(rows[x], rows[y], **class_line(index, name))
+                below.plot(rows[x], rows["share_of_voxels"], **class_line(index, name))
+        above.set_ylabel(panels.labels[1])
+        above.set_ylim(0, panels.top)
+        below.set_ylabel("share of\nall voxels")
+        below.set_yscale("log")
+        below.set_xlabel(panels.labels[0])
+        below.set_xlim(0, 1)
+        above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return as_svg(figure)

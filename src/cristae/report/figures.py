@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cristae.palette import BLUE, GREEN, MARKERS, ORANGE, PLAIN, VERMILLION, class_colour
+from cristae.palette import BLUE, GREEN, GRIDDED, ORANGE, VERMILLION, class_colour, class_line, dice_begins
 
-_STYLE: Any = {**PLAIN, "axes.grid": True}
 _WIDTH = 8.6
 _BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 
@@ -43,7 +42,7 @@ def training_curve(history: pd.DataFrame, classes: Sequence[str], best_step: int
         SVG.
     """
     measured = [name for name in classes if f"dice_{name}" in history and history[f"dice_{name}"].notna().any()]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(GRIDDED):
         figure = Figure(figsize=(_WIDTH, 4.8 if measured else 2.6), layout="constrained")
         axes = _panels(figure, 2 if measured else 1)
         loss = history[["step", "loss"]].dropna()
@@ -51,15 +50,7 @@ def training_curve(history: pd.DataFrame, classes: Sequence[str], best_step: int
         for name in measured:
             index = list(classes).index(name)
             rows = history[["step", f"dice_{name}"]].dropna()
-            axes[1].plot(
-                rows["step"],
-                rows[f"dice_{name}"],
-                color=class_colour(index),
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=4,
-                clip_on=False,
-                label=name,
-            )
+            axes[1].plot(rows["step"], rows[f"dice_{name}"], **class_line(index, name))
         if measured:
             _dice_axis(axes[1], "held-out Dice")
             axes[1].legend(**_BESIDE)
@@ -70,7 +61,7 @@ def training_curve(history: pd.DataFrame, classes: Sequence[str], best_step: int
                 " weights kept", (best_step, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8.5
             )
         axes[-1].set_xlabel("training step")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def dice_per_slice(table: pd.DataFrame, labelled: Mapping[str, Sequence[int]], classes: Sequence[str]) -> str:
@@ -95,7 +86,7 @@ def dice_per_slice(table: pd.DataFrame, labelled: Mapping[str, Sequence[int]], c
         SVG.
     """
     names = [name for name in classes if (table["class"] == name).any()]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(GRIDDED):
         figure = Figure(figsize=(_WIDTH, 0.7 + 1.9 * len(names)), layout="constrained")
         panels = _panels(figure, len(names))
         for panel, name in zip(panels, names, strict=True):
@@ -107,7 +98,7 @@ def dice_per_slice(table: pd.DataFrame, labelled: Mapping[str, Sequence[int]], c
             if panel.get_legend_handles_labels()[0]:
                 panel.legend(loc="upper right", bbox_to_anchor=(1, 1.2), ncols=3, fontsize=8.5)
         panels[-1].set_xlabel("slice (z)")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
@@ -128,7 +119,7 @@ def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
     rows = table.sort_values("z")
     z = np.arange(int(rows["z"].min()), int(rows["z"].max()) + 1)
     lines = rows.set_index("z").reindex(z)  # a row of NaN at every z without truth breaks the line there
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(GRIDDED):
         figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
         panels = _panels(figure, 2)
         for panel, column, words, colour in zip(
@@ -143,7 +134,7 @@ def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
         if len(labelled):
             panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.2), fontsize=8.5)
         panels[-1].set_xlabel("slice (z)")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def dice_by_distance(distance: pd.DataFrame, classes: Sequence[str]) -> str:
@@ -161,21 +152,13 @@ def dice_by_distance(distance: pd.DataFrame, classes: Sequence[str]) -> str:
     str
         SVG.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(GRIDDED):
         figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for index, name in enumerate(classes):
             rows = distance[distance["class"] == name]
             if len(rows):
-                axes.plot(
-                    rows["distance_slices"],
-                    rows["dice"],
-                    color=class_colour(index),
-                    marker=MARKERS[index % len(MARKERS)],
-                    markersize=4,
-                    clip_on=False,
-                    label=name,
-                )
+                axes.plot(rows["distance_slices"], rows["dice"], **class_line(index, name))
         _dice_axis(axes, "Dice of all slices\nat that distance", distance["dice"].min())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("slices to the nearest slice used for training")
@@ -186,7 +169,7 @@ def dice_by_distance(distance: pd.DataFrame, classes: Sequence[str]) -> str:
             above = axes.secondary_xaxis("top", functions=(partial(np.multiply, step), partial(np.multiply, 1 / step)))
             above.set_xlabel(unit)
         axes.legend(**_BESIDE)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def scores_per_class(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -204,7 +187,7 @@ def scores_per_class(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """
     bars = (("3D Dice", "dice_3d", BLUE), ("precision", "precision", ORANGE), ("recall", "recall", GREEN))
     names = list(scores)
-    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+    with mpl.rc_context({**GRIDDED, "axes.grid": False}):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.75 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         for i, (label, key, colour) in enumerate(bars):
@@ -217,7 +200,14 @@ def scores_per_class(scores: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set_xlim(0, 1.08)
         axes.set_xticks(np.linspace(0, 1, 6))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-        return _svg(figure)
+        return as_svg(figure)
+
+
+def as_svg(figure: Figure) -> str:
+    """Return a figure as the text of an SVG, without a date: the same figure is the same text."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def _panels(figure: Figure, n: int) -> list[Axes]:
@@ -263,16 +253,9 @@ def _draw_slices(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
 
 
 def _dice_axis(axes: Axes, label: str, lowest: float = 0.0) -> None:
-    """Let the axis begin at 0, or at 0.5 or 0.8 where all values are above it: dips near 1 would not be seen else."""
-    axes.set_ylim(max((bottom for bottom in (0.0, 0.5, 0.8) if lowest > bottom), default=0.0), 1.01)
+    axes.set_ylim(dice_begins(lowest), 1.01)
     axes.set_ylabel(label)
 
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

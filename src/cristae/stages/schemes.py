@@ -95,7 +95,8 @@ def step_of(
     free = unlabelled_slices(project, settings, {one.z for one in slices})
     others = load_unlabelled(project.image, len(names), view, free)
     unlabelled = PatchSampler(others, replace(patches, rare_share=0.0), settings.seed + _SECOND)
-    crossing = Crossing(settings.cps_weight, settings.cross_entropy, settings.updates, mix, settings.seed)
+    weights = settings.cps_weight, settings.cross_entropy
+    crossing = Crossing(*weights, settings.updates, mix, settings.seed, settings.cps_alone)
     return CrossPseudoStep(sampler, unlabelled, names, crossing, device)
 
 

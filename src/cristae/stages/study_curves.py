@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cristae.palette import BLUE, BROWN, GREEN, LINES, MARKERS, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
+from cristae.palette import BLUE, BROWN, GREEN, LINES, MARKERS, ORANGE, PLAIN, PURPLE, SKY, VERMILLION, dice_begins
 from cristae.stages.study_tables import methods_table, summary, with_methods
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BROWN, SKY)
@@ -123,7 +123,7 @@ def _panels(n: int) -> tuple[Figure, list[Axes]]:
 
 
 def _bounds(axes: Axes, lowest: float) -> None:
-    axes.set_ylim(max((bottom for bottom in (0.0, 0.5, 0.8) if lowest > bottom), default=0.0), 1.02)
+    axes.set_ylim(dice_begins(lowest), 1.02)
     axes.grid(axis="y", color=LINES)
     axes.set_axisbelow(True)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cristae.palette import BLUE, BROWN, GREEN, LINES, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
+from cristae.palette import BLUE, BROWN, GREEN, LINES, ORANGE, PLAIN, PURPLE, SKY, VERMILLION, dice_begins
 from cristae.stages.table2 import ROWS, gap_titles
 
 # Orange, purple, vermillion and brown use flow, the others do not.
@@ -61,7 +61,7 @@ def draw_study(table: pd.DataFrame, *paths: Path) -> None:
             axes.axvline(between, color=LINES, linewidth=1)
         axes.set_xlabel("from one labelled slice to the next")
         lowest = float((table["dice"] - table["dice_sd"].fillna(0)).min())
-        axes.set_ylim(max((bottom for bottom in (0.0, 0.5, 0.8) if lowest > bottom), default=0.0), 1.02)
+        axes.set_ylim(dice_begins(lowest), 1.02)
         axes.set_ylabel("Dice of cells: mean ± sd")
         axes.grid(axis="y", color=LINES)
         axes.set_axisbelow(True)

@@ -1,9 +1,9 @@
 """`cristae study`: which network, which scheme and how many labelled slices suit a volume of your own.
 
 For whoever has to decide what to train, and how many slices to paint. Networks × schemes × contexts × numbers of
-labelled slices × repeats are trained, each is scored on slices that it was not shown::
+labelled slices × repeats are trained, and scored on the slices that none of them was shown::
 
-    7 slices    |.......|.......|.......|.......|    | shown        . scored, wherever there is truth
+    7 slices    |... ...|... ...|... ...|... ...|    | shown        . scored, wherever there is truth
     15 slices   |...|...|...|...|...|...|...|...|
 
 Every trial is kept as soon as it is scored, so that a killed study goes on with the next one.
@@ -38,6 +38,7 @@ from cristae.stages.predict import predict_settings
 from cristae.stages.schemes import choose_device
 from cristae.stages.study_grid import Choice, Pool, Trial, choose_slices, numbers_of_slices, pool_of
 from cristae.stages.study_pace import Pace, measure_pace, updates_in_budget
+from cristae.stages.study_ruler import Ruler, Scored, ruler_of
 from cristae.stages.study_tables import markdown, methods_table, summary
 from cristae.stages.study_trial import Bench, clear, do_trial, is_finished, read_trial
 from cristae.stages.study_words import answer
@@ -65,6 +66,11 @@ class StudyNetworksSettings(BaseModel):
         "can be shown",
     )
     choice: Choice = Field("even", description="slices shown are evenly spaced, or others in each repeat, at random")
+    scored: Scored = Field(
+        "common",
+        description="slices that count: those that no training of the study is shown, the same for all, or of each "
+        "training those that it is not shown. Where a class is on none of the former, the latter",
+    )
     repeats: int = Field(3, ge=1, le=100, description="trainings of each kind, with different seeds")
     classes: tuple[str, ...] = Field((), description="classes to learn; empty means those of train")
     context_nm: tuple[Annotated[float, Field(gt=0)], ...] = Field(
@@ -92,6 +98,9 @@ def study_networks(
     training: TrainSettings | None = None,
 ) -> Run:
     """Train networks in several ways on some of the labelled slices, and score them on slices not shown.
+
+    Each is scored on all slices that it was not shown. Those that no training was shown count, where every class is on
+    one of them.
 
     Writes ``study.parquet`` and ``study.csv`` (a row per trial and class), ``slices.parquet`` (a row per trial, class
     and slice), ``methods.csv`` and ``summary.csv`` (means over repeats), ``study.md`` (the answer in words, and Tables
@@ -125,6 +134,7 @@ def study_networks(
     never = set(bench.training.exclude_slices)
     pool = pool_of(project, bench.classes, bench.from_truth, bench.training.slices, {*never, *project.lost_slices})
     trials = plan(settings, bench.training, pool)
+    ruler = ruler_of(bench, settings.scored, pool, trials)
     inputs = {
         **bench.inputs,
         "training": bench.training.model_dump_json(),
@@ -149,11 +159,14 @@ def study_networks(
             f"study: {', '.join(bench.classes)}; {len(trials)} trainings, scored on {scored}; voxels of {size} nm "
             "(z, y, x)"
         )
-        _work_off(bench, trials, run, options)
-        table, slices = _collect(bench, trials, run)
-        words, notes = answer(table), _notes(bench, settings, table, pool)
+        if ruler.excuse:
+            options.notify(f"study: {ruler.excuse}")
+        _work_off(bench, trials, run, options, ruler)
+        table, slices = _collect(bench, trials, run, ruler)
+        words, notes = answer(table), _notes(bench, settings, table, pool, ruler)
         _write(run, table, slices, markdown(table, words, notes))
-        run.update(sentences=words, notes=notes, n_trials=len(trials), from_truth=bench.from_truth)
+        about = {"n_trials": len(trials), "from_truth": bench.from_truth, "scored": ruler.kind}
+        run.update(sentences=words, notes=notes, **about)
     options.notify(f"study: {words[0]}")
     return run
 
@@ -215,7 +228,7 @@ def _take_over(project: Project, run: Run, names: Sequence[str], keep_weights: b
             partial.replace(here)
 
 
-def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options) -> None:
+def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options, ruler: Ruler) -> None:
     """Do all trials that are not finished."""
     folders = {trial: run.path / bench.name(trial) for trial in trials}
     todo = [trial for trial in trials if not is_finished(folders[trial])]
@@ -224,7 +237,7 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options)
     work = [(bench, trial, folders[trial], updates[trial]) for trial in todo]
     for trial in _ended(work, n_workers(options.executor)):
         done += 1
-        rows, _ = read_trial(folders[trial])
+        rows = ruler.rows(bench, *read_trial(folders[trial]))
         told = ", ".join(f"{row['class']} {_number(row['dice_3d'])}" for row in rows)
         failed = f"; it failed: {rows[0]['failed']}" if rows[0]["failed"] else ""
         options.notify(f"study: {done} of {total}: {trial.words}: Dice of {told}{failed}")
@@ -279,28 +292,26 @@ def _updates(bench: Bench, trials: Sequence[Trial], run: Run, options: Options) 
     return updates
 
 
-def _collect(bench: Bench, trials: Sequence[Trial], run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _collect(bench: Bench, trials: Sequence[Trial], run: Run, ruler: Ruler) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of all trials: a row per trial and class, and a row per trial, class and slice."""
     rows, slices = [], []
     for number, trial in enumerate(trials):
         found, table = read_trial(run.path / bench.name(trial))
-        rows += [{"trial": number} | row for row in found]
-        slices.append(table.assign(trial=number))
+        rows += [{"trial": number} | row for row in ruler.rows(bench, found, table)]
+        slices.append(table.assign(trial=number, scored=ruler.counts(table)))
     table = pd.DataFrame(rows)
     numbers = {"n_parameters": "Int64", "worst_slice": "Int64"}
     floats = dict.fromkeys(("training_seconds", "dice_3d", "dice_2d", "dice_2d_sd", "worst_dice"), "float64")
     return table.astype(numbers | floats), pd.concat(slices, ignore_index=True)
 
 
-def _notes(bench: Bench, settings: StudyNetworksSettings, table: pd.DataFrame, pool: Pool) -> list[str]:
+def _notes(bench: Bench, settings: StudyNetworksSettings, table: pd.DataFrame, pool: Pool, ruler: Ruler) -> list[str]:
     """Return what a reader of the tables has to know."""
     lowest, highest = table["n_scored_slices"].min(), table["n_scored_slices"].max()
     n_scored = f"{lowest}" if lowest == highest else f"{lowest}–{highest}"
     what = "slices of the truth" if bench.from_truth else "labelled slices, for there is no truth of all classes,"
-    notes = [
-        f"Scored on {n_scored} {what} that a training was not shown; the more it was shown, the fewer are scored. "
-        f"Labelled are z {number_ranges(pool.slices)}."
-    ]
+    notes = [f"Scored on {n_scored} {what} that {ruler.words}. Labelled are z {number_ranges(pool.slices)}."]
+    notes += [f"{ruler.excuse}."] if ruler.excuse else []
     if set(settings.schemes) - {"supervised"}:
         notes.append(
             "Networks that teach each other also saw slices that are scored, without their labels, as they would when "

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from cristae.stages.options import Options
 from cristae.stages.study_grid import Trial
 from cristae.stages.study_trial import Bench
 from cristae.stages.train import learn
+from cristae.stages.train_settings import TrainSettings
 
 _UPDATES = 7
 """Updates of the copy; the first ones are slower than the others, and do not count."""
@@ -46,8 +47,20 @@ class _EnoughError(Exception):
 def measure_pace(bench: Bench, trial: Trial, scratch: Path) -> Pace:
     """Train a copy for a few updates in the folder `scratch`, which is removed, and return how long they took.
 
-    It stops early where one update takes longer than the budget.
+    It stops early where one update takes longer than the budget. Where two networks learn alone for a part of the
+    training, each part is tried, and counts by its length.
     """
+    settings = bench.settings(trial).model_copy(update={"updates": _UPDATES, "check_every": _JUDGED})
+    together = _tried(bench, settings.model_copy(update={"cps_alone": 0.0}), scratch)
+    if settings.scheme == "supervised" or not settings.cps_alone:
+        return together
+    alone = _tried(bench, settings.model_copy(update={"cps_weight": 0.0}), scratch)
+    share = settings.cps_alone
+    return replace(together, update_s=share * alone.update_s + (1 - share) * together.update_s)
+
+
+def _tried(bench: Bench, settings: TrainSettings, scratch: Path) -> Pace:
+    """Return the pace of a copy."""
     moments: dict[str, list[float]] = {}
 
     def progress(task: str) -> Progress:
@@ -60,7 +73,6 @@ def measure_pace(bench: Bench, trial: Trial, scratch: Path) -> Pace:
 
         return advance
 
-    settings = bench.settings(trial).model_copy(update={"updates": _UPDATES, "check_every": _JUDGED})
     scratch.mkdir(parents=True)
     try:
         learn(bench.project, scratch, settings, bench.classes, Options(progress=progress))

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -136,6 +136,17 @@ def read_trial(folder: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         raise DataError(f"{folder} is damaged ({error}); delete it and study again") from error
 
 
+def scored_on(
+    slices: Collection[int], rows: Sequence[Mapping[str, Any]], table: pd.DataFrame, rules: EvaluateSettings
+) -> list[dict[str, Any]]:
+    """Return what a trial found, as from `read_trial`, with the scores of some of its slices alone.
+
+    A training that ran away has no slices, and keeps its 0.
+    """
+    scores = _scores(table[table["z"].isin(slices)], rules)
+    return [{**row, **scores.get(row["class"], {})} for row in rows]
+
+
 def do_trial(bench: Bench, trial: Trial, folder: Path, updates: int) -> None:
     """Train, score, and keep what was found in `folder`; an interrupted training goes on where it was.
 
@@ -190,32 +201,34 @@ def _score(bench: Bench, trial: Trial, folder: Path, facts: Mapping[str, Any]) -
 
 def _rows(bench: Bench, facts: Mapping[str, Any], table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row per class of what a training took and what it is worth."""
-    scores = summarise(table, bench.rules, facts["labelled_slices"])["classes"]
     effort = {
         "n_parameters": facts["n_parameters"],
         "updates": facts["updates"],
         "training_seconds": facts["training_seconds"],
         "device": facts["device"],
     }
-    rows = []
-    for name, found in scores.items():
+    scores = _scores(table, bench.rules)
+    return [{"class": name, **_plain(effort), **found, "failed": ""} for name, found in scores.items()]
+
+
+def _scores(table: pd.DataFrame, rules: EvaluateSettings) -> dict[str, dict[str, Any]]:
+    """Return per class what it is worth on all slices of a table, None where that cannot be told."""
+    scores = {}
+    for name, found in summarise(table, rules, {})["classes"].items():
         of_class = table[table["class"] == name].dropna(subset="dice")
         there = of_class[(of_class["n_truth"] > 0) | (of_class["n_predicted"] > 0)]
-        dices = of_class["dice"] if bench.rules.empty_rule == "one" else there["dice"]
+        dices = of_class["dice"] if rules.empty_rule == "one" else there["dice"]
         worst = there.loc[there["dice"].idxmin()] if len(there) else None
         row = {
-            "class": name,
-            **effort,
             "dice_3d": found["dice_3d"],
             "dice_2d": found["dice_2d_mean"],
             "dice_2d_sd": float(dices.std()) if len(dices) > 1 else None,
             "worst_slice": None if worst is None else int(worst["z"]),
             "worst_dice": None if worst is None else float(worst["dice"]),
             "n_scored_slices": found["n_scored_slices"],
-            "failed": "",
         }
-        rows.append({key: _or_none(value) for key, value in row.items()})
-    return rows
+        scores[name] = _plain(row)
+    return scores
 
 
 def _failed(bench: Bench, updates: int, message: str) -> list[dict[str, Any]]:
@@ -225,5 +238,6 @@ def _failed(bench: Bench, updates: int, message: str) -> list[dict[str, Any]]:
     return [{"class": target.name} | nothing | row for target in targets]
 
 
-def _or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without numbers that are none, which JSON does not know."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

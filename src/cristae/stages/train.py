@@ -138,7 +138,7 @@ def _train_group(
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
     network = build(settings, wanted)
     start(network, settings, origin, names)
-    # Channels last would learn a fifth faster on a CPU, but PyTorch 2.13 crashes there with few channels.
+    # Not channels last, as for prediction on a CPU: PyTorch 2.13 crashes when it learns so with few channels.
     network = network.to(device)
     if wants_compiling(settings, device):
         compile_parts(network)

@@ -46,6 +46,9 @@ class TrainSettings(BaseModel):
         "boxes of one image mixed into another (cps_cutmix)",
     )
     cps_weight: float = Field(1.0, ge=0, le=100, description="weight of what two networks teach each other")
+    cps_alone: float = Field(
+        0.4, ge=0, lt=1, description="part of the training before that, in which each learns from labels alone"
+    )
     unlabelled: int = Field(24, ge=1, le=1000, description="unlabelled slices that cps learns from, evenly spread")
     neighbours: int = Field(1, ge=0, le=8, description="slices on either side shown as further channels")
     tile_px: int = Field(192, ge=16, le=4096, description="side of a training patch in px")
@@ -86,58 +89,49 @@ class TrainSettings(BaseModel):
     deterministic: bool = Field(False, description="refuse operations that differ from run to run (slower on CUDA)")
 
 
+_PAPERS: Mapping[str, Any] = {
+    "size": "full",
+    "neighbours": 0,
+    "tile_px": 512,
+    "context_nm": 8192.0,
+    "optimiser": "adam",
+    "weight_decay": 0.0,
+    "averaging": 0.0,
+    "cross_entropy": 0.0,
+    "quarter_turns": False,
+    "rotation_deg": 0.0,
+    "scale": 0.0,
+    "contrast": 0.0,
+    "brightness": 0.0,
+    "gamma": 0.0,
+    "noise": 0.0,
+    "blur": 0.0,
+}
+"""What both papers have in common: of all augmentation, they mirror patches alone."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "machireddy2023": {
-        "size": "full",
-        "neighbours": 0,
-        "tile_px": 512,
-        "context_nm": 8192.0,
+        **_PAPERS,
         "batch": 5,
         "updates": 5000,
         "learning_rate": 1e-4,
-        "optimiser": "adam",
         "decay": "constant",
-        "weight_decay": 0.0,
         "epsilon": 1e-7,
-        "averaging": 0.0,
         "clip": 0.0,
-        "cross_entropy": 0.0,
         "rare_sampler": "machireddy2023",
-        "quarter_turns": False,
-        "rotation_deg": 0.0,
-        "scale": 0.0,
-        "contrast": 0.0,
-        "brightness": 0.0,
-        "gamma": 0.0,
-        "noise": 0.0,
-        "blur": 0.0,
     },
     "pagano2023": {
+        **_PAPERS,
         "network": "unetplusplus_pagano",
-        "size": "full",
         "scheme": "cps_cutmix",
-        "neighbours": 0,
-        "tile_px": 512,
-        "context_nm": 8192.0,
+        "cps_alone": 0.0,
         "batch": 10,
         "updates": 22400,
         "learning_rate": 1e-3,
-        "optimiser": "adam",
         "decay": "linear",
-        "weight_decay": 0.0,
-        "averaging": 0.0,
         "clip": 1.0,
-        "cross_entropy": 0.0,
         "rare_sampler": "pagano2023",
-        "quarter_turns": False,
-        "rotation_deg": 0.0,
-        "scale": 0.0,
-        "contrast": 0.0,
-        "brightness": 0.0,
-        "gamma": 0.0,
-        "noise": 0.0,
-        "blur": 0.0,
     },
     "fast": {"base_width": 8, "updates": 250, "tile_px": 128, "context_nm": 2048.0},
 }

@@ -1,0 +1,14 @@
+"""Chloroplasts of `wsu_chloroplast` from two labelled slices: four networks, from labels alone and by CPS with CutMix.
+
+Every training has the same time on one core, each pair of networks included. Ranks are of the mean 3D Dice over seeds.
+"""
+
+from __future__ import annotations
+
+from benchmarks.result import Result
+from benchmarks.studies import study_row
+
+
+def run(quick: bool) -> Result:
+    """Run the study."""
+    return study_row("wsu", "study_wsu", quick)
