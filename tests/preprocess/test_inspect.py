@@ -126,6 +126,13 @@ def test_a_shift_is_measured(y, x) -> None:
     assert (found.shift_y, found.shift_x) == (pytest.approx(y, abs=0.3), pytest.approx(x, abs=0.3))
 
 
+@pytest.mark.parametrize("shape", [(75, 125), (125, 75), (135, 81), (64, 225)])
+def test_odd_sides_do_as_well(shape) -> None:
+    plane = tissue(shape, grain=2.0)
+    found = fit(look(np.roll(plane, (3, -4), axis=(0, 1))), [look(plane)])
+    assert (found.shift_y, found.shift_x) == (pytest.approx(3, abs=0.3), pytest.approx(-4, abs=0.3))
+
+
 def test_a_shift_of_a_large_slice_is_counted_in_its_pixels() -> None:
     plane = tissue((900, 1200), grain=8)
     one, other = look(plane), look(np.roll(plane, (11, -7), axis=(0, 1)))

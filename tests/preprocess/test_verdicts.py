@@ -7,11 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import tifffile
-from faulty_stacks import CLEAN, render
+from faulty_stacks import CLEAN, Inspector, render
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cristae.phantom import faults
 from cristae.phantom.faults import FAULTS
 from cristae.preprocess.stack import KINDS, SEVERE
+from cristae.preprocess.verdicts import judge
 
 PLACES = (9, 20, 25)
 EXPECTED = {"shuffled": lambda z: (z, z + 1), "drift": lambda z: ()}
@@ -148,6 +151,28 @@ def test_grey_values_may_be_of_16_bits_and_turned_over(clean, verdict) -> None:
 def test_few_and_small_slices_are_no_reason_to_fail(verdict, shape) -> None:
     stack = np.random.default_rng(0).integers(90, 160, shape).astype(np.uint8)
     assert {one.kind for one in verdict(stack).findings} <= {"gap", "missing", "padding", "saturated"}
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["noise", "sparse", "constant", "same", "gaps"]))
+@settings(max_examples=40)
+def test_whatever_the_pixels_there_is_a_verdict(seed, kind) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (rng.integers(1, 12), rng.integers(1, 80), rng.integers(1, 80)))
+    top = int(rng.choice([2, 5, 256, 65536]))
+    stack = rng.integers(0, top, shape).astype(np.uint16 if top > 256 else np.uint8)
+    if kind == "sparse":
+        stack[rng.random(shape) < 0.9] = 0
+    elif kind == "constant":
+        stack[:] = rng.integers(0, top)
+    elif kind == "same":
+        stack[1:] = stack[:1]
+    elif kind == "gaps":
+        stack[rng.random(shape[0]) < 0.4] = 0
+    found = judge(Inspector()(stack), float(rng.choice([0.2, 1, 5])))
+    assert all(np.isfinite(scores).all() for scores in found.scores.values())
+    for one in found.findings:
+        assert one.score >= 1 and one.slices == tuple(sorted(set(one.slices)))
+        assert all(0 <= z < shape[0] for z in one.slices)
 
 
 def test_an_empty_stack_of_zeros_is_padding(verdict) -> None:

@@ -349,12 +349,13 @@ def _spectrum(reduced: np.ndarray) -> np.ndarray:
     window = np.outer(np.hanning(band.shape[0] + 2)[1:-1], np.hanning(band.shape[1] + 2)[1:-1])
     band = (band - band.mean()) * window.astype(np.float32)
     norm = float(np.sqrt((band**2).sum()))
-    shape = tuple(cv2.getOptimalDFTSize(n) for n in band.shape)
+    # Even sides, for a spectrum of real numbers does not say whether its last side was odd.
+    shape = tuple(2 * cv2.getOptimalDFTSize(-(-n // 2)) for n in band.shape)
     return (np.fft.rfft2(band / max(norm, 1e-9), shape)).astype(np.complex64)
 
 
 def _map(product: np.ndarray) -> np.ndarray:
-    """Return the correlation map; the width of the padded slices is even, or one more is cut."""
+    """Return the map of a spectrum, float32 ``(y, x)`` of even sides."""
     return np.fft.irfft2(product).astype(np.float32)
 
 
