@@ -25,5 +25,6 @@ ROWS = (
     "measure_spectrum",
     "measure_scale",
     "measure_real",
+    "import_speed",
 )
 """Names of all rows, in the order of the table."""
