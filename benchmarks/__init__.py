@@ -35,5 +35,6 @@ ROWS = (
     "check_artefacts",
     "align_drift",
     "prepare_speed",
+    "import_speed",
 )
 """Names of all rows, in the order of the table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import h5py
 import mat73
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cristae.errors import DataError, UsageError
+from cristae.errors import DataError, ResourceError, UsageError
+from cristae.files import writable
 from cristae.geometry import Box, Grid
 from cristae.io.hdf5 import write_hdf5
 from cristae.io.levels import LevelStream, factors_of, grids_of, reduce_block
@@ -186,6 +188,25 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_made_is_left(tmp_path):
         assert (tmp_path / name).read_bytes() == before
         write(volume(numbers("uint8") // 2), tmp_path / name, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(WRITERS)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, name):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    values = np.random.default_rng(0).integers(0, 60000, (40, 90, 90)).astype(np.uint16)
+    if name == "a.mrc":  # is reserved before it is mapped
+        monkeypatch.setattr("os.posix_fallocate", full)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(ResourceError, match="is full"), writable(tmp_path):
+            WRITERS[name](volume(values), tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def precomputed(path, scale=0):

@@ -5,8 +5,10 @@ Only the file itself is ever read: links to other files, and datasets whose voxe
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def write_hdf5(
     if ".." in name.split("/") or name.strip("/") == "":
         raise UsageError(f"{name!r} is no name of a dataset; expected one such as /volumes/labels")
     chunks = tuple(max(1, min(64, n)) for n in volume.shape)
-    with partial_file(path, overwrite) as partial, h5py.File(partial, "w") as file:
+    with partial_file(path, overwrite) as partial, new_hdf5(partial) as (file, kept):
         dataset = file.create_dataset(
             name,
             shape=volume.shape,
@@ -105,7 +107,82 @@ def write_hdf5(
             dataset.dims[axis].label = key
         for box, values in slabs(volume, told):
             dataset[box.slices] = values
+            kept.check()
     return path
+
+
+class KeptFile:
+    """A file for HDF5 to write to that keeps an error instead of raising it.
+
+    HDF5 ends the process when it cannot write while it closes a file, as on a full disk. So it is let to believe that
+    it wrote, and the error is raised afterwards, or by `check` before the next slab.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self._raw = raw
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the error that was kept."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, values: Any) -> int:
+        """Write all of it, or keep the error."""
+        view = memoryview(values).cast("B")
+        done = 0
+        while self._error is None and done < len(view):
+            try:
+                done += self._raw.write(view[done:])
+            except OSError as error:
+                self._error = error
+        return len(view)
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """Read up to so many bytes."""
+        return self._raw.read(n_bytes) or b""
+
+    def readinto(self, values: Any) -> int:
+        """Read; what is not there is 0."""
+        view = memoryview(values).cast("B")
+        n_read = self._raw.readinto(view) or 0
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._raw.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the file so long, or keep the error."""
+        try:
+            return self._raw.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
+@contextlib.contextmanager
+def new_hdf5(path: Path, **keywords: Any) -> Iterator[tuple[h5py.File, KeptFile]]:
+    """Make an HDF5 file; give it, and what it is written through, to be checked on the way.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written.
+    """
+    with path.open("w+b", buffering=0) as raw:
+        kept = KeptFile(raw)
+        with h5py.File(kept, "w", **keywords) as file:
+            yield file, kept
+        kept.check()
 
 
 def dataset_at(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

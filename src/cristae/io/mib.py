@@ -21,7 +21,7 @@ import numpy as np
 
 from cristae.errors import DataError
 from cristae.geometry import Nanometres, Voxels
-from cristae.io.hdf5 import StoredDataset, check_dataset, dataset_at, list_datasets
+from cristae.io.hdf5 import StoredDataset, check_dataset, dataset_at, list_datasets, new_hdf5
 from cristae.io.mat5 import is_mat5, read_mat5
 from cristae.io.opened import Material, Opened, Turned, refusing, stated
 from cristae.io.writing import Told, partial_file, slabs
@@ -48,7 +48,7 @@ def open_mib(path: Path, inside: str = "") -> Opened:
     with refusing(path):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
-                facts = {key: _value(file, path, name) for name in _known() for key in [name] if name in file}
+                facts = {name: _value(file, path, name) for name in _known() if name in file}
                 wanted = inside.strip("/") or str(_first(facts, _VARIABLE) or "mibModel")
                 if wanted not in file:
                     wanted = _only_variable(file, path)
@@ -107,7 +107,7 @@ def write_mib(
     names, colours = _lists(materials, peak)
     depth, rows, columns = volume.shape
     with partial_file(path, overwrite) as partial:
-        with h5py.File(partial, "w", userblock_size=512, libver=("earliest", "v110")) as file:
+        with new_hdf5(partial, userblock_size=512, libver=("earliest", "v110")) as (file, kept):
             dataset = file.create_dataset(
                 "mibModel",
                 shape=(depth, columns, rows),
@@ -119,6 +119,7 @@ def write_mib(
             _call(dataset, dtype)
             for box, values in slabs(volume, told):
                 dataset[box.slices[0]] = values.astype(dtype).transpose(0, 2, 1)
+                kept.check()
             _put_numbers(file, "BoundingBox", np.array([_box(volume.grid.voxel_size, volume.shape)]))
             _put_numbers(file, "modelType", np.array([[float(kind)]]))
             _put_numbers(file, "modelMaterialColors", np.array(colours).reshape(-1, 3))

@@ -17,7 +17,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cristae.errors import DataError
 from cristae.io.opened import Mapped, Opened, Turned, refusing, single, stated
-from cristae.io.writing import Told, partial_file, slabs
+from cristae.io.writing import Told, partial_file, reserve, slabs
 from cristae.volume import Volume
 
 _TYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -91,6 +91,7 @@ def write_mrc(volume: Volume, path: Path, *, overwrite: bool = False, told: Told
         partial_file(path, overwrite) as partial,
         mrcfile.new_mmap(partial, shape=volume.shape, mrc_mode=mode, overwrite=True) as made,
     ):
+        reserve(partial)
         for box, values in slabs(volume, told):
             exact = values.astype(np.float64)
             low, high = min(low, float(exact.min())), max(high, float(exact.max()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,13 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UsageError(f"{path} is a file, so nothing can be written below it; choose another name") from error
+
+
+def reserve(path: Path) -> None:
+    """Take the space of a file that is written through a memory map: a full disk would end the process otherwise."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def slabs(volume: Volume, told: Told | None) -> Iterator[tuple[Box, np.ndarray]]:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cristae.allocation import keep_freed_memory
 from cristae.annotations import Annotations, check_class_name
 from cristae.blockwise import Progress
 from cristae.errors import DataError, UsageError
@@ -127,6 +128,7 @@ def import_image(
         If another process works on the project, the disk is full, or the folder cannot be written.
     """
     settings, options = settings or ImportImageSettings(), options or Options()
+    keep_freed_memory()
     with project.lock(), writable(project.path):
         path, inside = split_source(source)
         opened = open_images(source, project.file.voxel_size_nm, **settings.model_dump())
