@@ -541,6 +541,9 @@ def test_a_prepared_image_that_is_gone_is_named_with_the_way_back(project):
         cristae.train(project)
     use_image(project, "raw")
     assert project.image.shape == SHAPE
+    with pytest.raises(UsageError, match="there are raw"):
+        use_image(project, run.path.name)
+    assert align(project) == run and project.file.prepared == run.path.name  # made again
 
 
 def test_labels_on_slices_of_an_alignment_that_is_gone_are_not_lost(project):

@@ -42,6 +42,8 @@ _COARSEST = 128
 _FINE_SIGMA, _WIDE, _FLOOR = 1.0, 5, 0.3
 """Width (px) of the smoothing that structure is seen through; side of the squares that mean and contrast are taken of;
 contrast, relative to the median of the slice, below which texture is not raised."""
+_STRIPE = 129
+"""Length (px) along y over which what stays the same is taken for a milling stripe, which moves with the microscope."""
 _CUT = 4.0
 """Residual, in standard deviations, at which the weight of a pixel has fallen to a quarter."""
 _SMALLEST = 32
@@ -50,7 +52,7 @@ _CLIP = 3.0
 """Grey values further than so many deviations from the mean are cut: bright specks must not decide."""
 _STEPS, _STILL = 12, 0.01
 """Most steps on a level, and the movement (px of that level) that ends them."""
-_POLISH, _POLISH_STEPS = 4, 2
+_POLISH, _POLISH_STEPS = 4, 5
 """Pixels of the polish in multiples of those of a step, and its most steps."""
 _PEAKS = 3
 """Peaks of the phase correlation that are tried."""
@@ -188,6 +190,7 @@ class _Fit:
 
     def steps(self, state: _State, samples: int, most: int, seed: tuple[int, ...]) -> _State:
         """Go on from a state, on new pixels each time."""
+        polish = most == _POLISH_STEPS
         for number in range(most):
             ys, xs = _drawn(self.moving.shape, samples, (*seed, number))
             normal, right, residuals, used = _accumulate(
@@ -195,23 +198,21 @@ class _Fit:
                 (ys, xs),
                 state.matrix,
                 (state.gain, state.offset, state.scale),
-                (self.n_motion, self.radius),
+                (self.n_motion, self.radius, polish),
             )
             if used < _FEWEST:
                 return _State(state.matrix, state.gain, state.offset, state.scale, np.inf)
-            normal[np.diag_indices_from(normal)] *= 1 + 1e-6
             try:
-                step = np.linalg.solve(normal, right)
-                spread = np.linalg.inv(normal)
+                step, spread = np.linalg.solve(normal, right), np.linalg.inv(normal)
             except np.linalg.LinAlgError:
                 return _State(state.matrix, state.gain, state.offset, state.scale, np.inf)
             scale = max(1.4826 * float(np.median(np.abs(residuals[:used]))), 1e-3)
-            error = scale * float(np.sqrt(max(spread[0, 0], spread[1, 1])))
+            error = scale * float(np.sqrt(np.abs(np.diag(spread)[:2]).max()))
             motion = self._limited(step[: self.n_motion])
             matrix = self._moved(state.matrix, motion)
             gain = float(np.clip(state.gain + step[-2], 0.2, 5.0))
             state = _State(matrix, gain, state.offset + float(step[-1]), scale, error)
-            if np.abs(motion).max() < _STILL:
+            if np.abs(motion).max() < (0.2 * _STILL if polish else _STILL):
                 break
         return state
 
@@ -257,6 +258,8 @@ def _flattened(plane: Plane, known: NDArray[np.bool_]) -> Plane:
     if not typical > 1e-6:
         return np.full(plane.shape, np.nan, np.float32)
     flat = band / np.maximum(contrast, np.float32(_FLOOR * typical))
+    column = (1, min(_STRIPE, plane.shape[0] // 2))
+    flat = flat - cv2.blur(flat, column) / np.maximum(cv2.blur(weight, column), np.float32(0.1))
     return np.where(near > 0.999, flat, np.float32(np.nan))
 
 
@@ -308,6 +311,16 @@ def _best_shift(moving: Plane, fixed: Plane) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
+def _slopes(plane: np.ndarray, y: float, x: float) -> tuple[float, float]:
+    """Return the slopes along y and x of what `_value` returns; the place lies within the plane."""
+    height, width = plane.shape
+    y0, x0 = min(int(y), height - 2), min(int(x), width - 2)
+    down, right = y - y0, x - x0
+    a, b, c, d = plane[y0, x0], plane[y0, x0 + 1], plane[y0 + 1, x0], plane[y0 + 1, x0 + 1]
+    return (c - a) * (1 - right) + (d - b) * right, (b - a) * (1 - down) + (d - c) * down
+
+
+@njit(cache=True, nogil=True)
 def _value(plane: np.ndarray, y: float, x: float) -> float:
     """Return the value between four pixels; NaN outside the plane, and beside pixels without data."""
     height, width = plane.shape
@@ -321,39 +334,51 @@ def _value(plane: np.ndarray, y: float, x: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _by_parameter(out: np.ndarray, slopes: tuple[float, float], place: tuple[float, float], there: float) -> None:
+    """Fill in what a pixel changes by per parameter: shift; turn, or stretch and shear; gain and offset."""
+    n = out.shape[0]
+    out[0], out[1] = slopes
+    if n == 5:
+        out[2] = -slopes[0] * place[1] + slopes[1] * place[0]
+    elif n == 8:
+        out[2], out[3] = slopes[0] * place[0], slopes[0] * place[1]
+        out[4], out[5] = slopes[1] * place[0], slopes[1] * place[1]
+    out[n - 2], out[n - 1] = there, 1.0
+
+
+@njit(cache=True, nogil=True)
 def _accumulate(
     planes: tuple[np.ndarray, np.ndarray],
     pixels: tuple[np.ndarray, np.ndarray],
     matrix: np.ndarray,
     light: tuple[float, float, float],
-    model: tuple[int, float],
+    model: tuple[int, float, bool],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Return normal matrix, right-hand side and residuals of one step, and how many pixels had data.
 
     Slopes are those of the moving plane. Its noise is not in the fixed one, so that nothing is drawn to whole or half
-    pixels, as it is by slopes of an interpolated plane.
+    pixels, as it is by slopes of an interpolated plane. But noise makes slopes steep, and steps short: in the polish
+    the normal matrix is of slopes of the one and of the other (instrumental variables), and steps have their length.
     """
     moving, fixed = planes
     ys, xs = pixels
     gain, offset, scale = light
-    n_motion, radius = model
+    n_motion, radius, polish = model
     n = n_motion + 2
     height, width = moving.shape
     middle_y, middle_x = 0.5 * (height - 1), 0.5 * (width - 1)
     normal, right = np.zeros((n, n)), np.zeros(n)
     residuals = np.empty(ys.shape[0], np.float32)
-    slope = np.empty(n)
+    slope, other = np.empty(n), np.empty(n)
     used = 0
     for k in range(ys.shape[0]):
         y, x = ys[k], xs[k]
         if not (0 < y < height - 1 and 0 < x < width - 1):
             continue
         from_y, from_x = y - middle_y, x - middle_x
-        there = _value(
-            fixed,
-            matrix[0, 0] * from_y + matrix[0, 1] * from_x + matrix[0, 2] + middle_y,
-            matrix[1, 0] * from_y + matrix[1, 1] * from_x + matrix[1, 2] + middle_x,
-        )
+        at_y = matrix[0, 0] * from_y + matrix[0, 1] * from_x + matrix[0, 2] + middle_y
+        at_x = matrix[1, 0] * from_y + matrix[1, 1] * from_x + matrix[1, 2] + middle_x
+        there = _value(fixed, at_y, at_x)
         slope_y = 0.5 * (moving[y + 1, x] - moving[y - 1, x])
         slope_x = 0.5 * (moving[y, x + 1] - moving[y, x - 1])
         residual = moving[y, x] - (gain * there + offset)
@@ -363,21 +388,19 @@ def _accumulate(
         used += 1
         bad = residual / (_CUT * scale)
         weight = 1.0 / (1.0 + bad * bad) ** 2  # Geman-McClure
-        slope[0], slope[1] = slope_y, slope_x
-        if n_motion == 3:
-            slope[2] = (-slope_y * from_x + slope_x * from_y) / radius
-        elif n_motion == 6:
-            slope[2], slope[3] = slope_y * from_y / radius, slope_y * from_x / radius
-            slope[4], slope[5] = slope_x * from_y / radius, slope_x * from_x / radius
-        slope[n - 2], slope[n - 1] = there, 1.0
+        _by_parameter(slope, (slope_y, slope_x), (from_y / radius, from_x / radius), there)
+        if polish:
+            slope_y, slope_x = _slopes(fixed, at_y, at_x)
+            _by_parameter(other, (gain * slope_y, gain * slope_x), (from_y / radius, from_x / radius), there)
+        else:
+            other[:] = slope
         for i in range(n):
             part = weight * slope[i]
             right[i] += part * residual
-            for j in range(i + 1):
-                normal[i, j] += part * slope[j]
+            for j in range(n):
+                normal[i, j] += part * other[j]
     for i in range(n):
-        for j in range(i):
-            normal[j, i] = normal[i, j]
+        normal[i, i] *= 1 + 1e-6
     return normal, right, residuals, used
 
 

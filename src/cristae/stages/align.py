@@ -31,7 +31,7 @@ from cristae.stages.align_pairs import measure_pairs
 from cristae.stages.moving_labels import MATRIX, read_transforms
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
-from cristae.stages.prepared import begin_again, check_raw, describe, say_bad, take_into_use, write_image
+from cristae.stages.prepared import begin_again, check_raw, describe, is_made, say_bad, take_into_use, write_image
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -97,7 +97,7 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
     bad = _bad_slices(settings.bad_slices, facts, raw.shape[0])
     inputs = {"raw": str(facts["digest"])}
     run = project.run("align", settings, inputs)
-    if run.finished and not options.force:
+    if is_made(run) and not options.force:
         with project.lock():
             take_into_use(project, run, options)
         project.ask_again(run)

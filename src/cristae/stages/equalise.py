@@ -30,7 +30,7 @@ from cristae.preprocess.equalise import (
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.options import Options
-from cristae.stages.prepared import begin_again, check_raw, describe, source_of, take_into_use, write_image
+from cristae.stages.prepared import begin_again, check_raw, describe, is_made, source_of, take_into_use, write_image
 from cristae.volume import Volume
 
 STACK = "stack"
@@ -94,7 +94,7 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
     else:
         counts, kept = None, settings
     run = project.run("equalise", kept, inputs)
-    if run.finished and not options.force:
+    if is_made(run) and not options.force:
         with project.lock():
             take_into_use(project, run, options)
         project.ask_again(run)

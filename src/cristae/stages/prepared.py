@@ -71,13 +71,18 @@ def use_image(project: Project, name: str, options: Options | None = None) -> Vo
         if name == RAW:
             switch(project, "", "", options)
             return project.image
-        runs = {run.path.name: run for stage in PREPARING for run in project.runs(stage) if run.finished}
-        newest = {stage: project.latest(stage) for stage in PREPARING}
-        run = runs.get(name) or newest.get(name)
+        runs = {run.path.name: run for stage in PREPARING for run in project.runs(stage) if is_made(run)}
+        newest = project.latest(name) if name in PREPARING else None
+        run = runs.get(newest.path.name if newest else name)
         if run is None:
             raise UsageError(f"no image {name!r} in {project.path}; there are {', '.join([RAW, *runs])}")
         take_into_use(project, run, options)
         return project.image
+
+
+def is_made(run: Run) -> bool:
+    """Say whether the image of a run is there, and whole."""
+    return run.finished and (run.path / "image.ome.zarr").exists()
 
 
 def take_into_use(project: Project, run: Run, options: Options) -> None:
@@ -197,6 +202,7 @@ __all__ = [
     "begin_again",
     "check_raw",
     "describe",
+    "is_made",
     "say_bad",
     "source_of",
     "switch",
