@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
+from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -46,6 +47,7 @@ _NM_PER_UNIT = {
     "picometer": 1e-3,
 }
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ def open_volume(
         If the folder is no OME-Zarr image, misses that level, or has no z, y, x axes in units of length.
     """
     group = _open_group(path, mode)
+    if mode == "r+":
+        for left in path.glob(f"*/.*{_PARTIAL}"):  # by one who was killed: who opens for writing is the only one
+            shutil.rmtree(left, ignore_errors=True)
     multiscale = _multiscale(group, path)
     if not 0 <= level < len(multiscale.datasets):
         raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
@@ -186,6 +191,11 @@ def shard_shape(volume: Volume) -> Voxels:
     return _triple(array.shard) if isinstance(array, _Stored) else (1, 1, 1)
 
 
+def stored_at(volume: Volume) -> Path | None:
+    """Return the folder of the image that a volume is a level of; None where it is not as it is on disk."""
+    return volume.array.image if isinstance(volume.array, _Stored) else None
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """Return what cristae noted about a volume beside the metadata of the format; empty for foreign volumes."""
     facts = _open_group(path, "r").attrs.get("cristae", {})
@@ -218,31 +228,63 @@ def register_labels(path: Path) -> None:
 
 
 class _Stored:
-    """A Zarr array on disk whose shards are replaced, never changed in place, when a write covers them.
+    """A Zarr array on disk whose shards are replaced, never changed in place; it is pickled as its path.
 
-    The fast codecs write into the file that is there, and read it first where a shard sticks out of the volume: one
-    that a full disk or a kill cut short could then never be written again.
+    The fast codecs write into the file that is there. A kill or a full disk would leave half a shard, and one that is
+    cut short cannot be written again where it sticks out of the volume. So they write beside it, and what is complete
+    takes its place::
+
+        0/zarr.json   0/c/0/0/0   0/.<random>.partial/c/0/0/0 --> 0/c/0/0/0
     """
 
-    def __init__(self, array: zarr.Array[Any], folder: Path) -> None:
-        self._array, self._folder = array, folder
-        self.shape, self.dtype = array.shape, array.dtype
-        self.chunks = array.chunks
-        self.shard = array.shards or array.chunks
+    def __init__(self, image: Path, name: str, mode: Literal["r", "r+"]) -> None:
+        self.image, self._name, self._mode = image, name, mode
+        self._folder = image / name
+        self._array = _zarr_array(self._folder, mode)
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+        self.chunks = self._array.chunks
+        self.shard = self._array.shards or self._array.chunks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Stored, (self.image, self._name, self._mode)
 
     def __getitem__(self, index: Any) -> Any:
         return self._array[index]
 
     def __setitem__(self, index: tuple[slice, slice, slice], values: np.ndarray) -> None:
-        start, stop = _triple(side.start for side in index), _triple(side.stop for side in index)
-        box, whole = Box(start, stop), Box.of_shape(_triple(self.shape))
-        shard = _triple(self.shard)
+        if self._mode == "r":
+            raise ValueError(f"{self._folder} was opened for reading")
+        box = Box(_triple(side.start for side in index), _triple(side.stop for side in index))
+        partial = self._folder / f".{uuid4().hex}{_PARTIAL}"
+        try:
+            partial.mkdir()
+            shutil.copyfile(self._folder / "zarr.json", partial / "zarr.json")
+            shards = dict(self._shards(box))
+            for key, covered in shards.items():
+                if not covered and (self._folder / key).is_file():
+                    (partial / key).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(self._folder / key, partial / key)
+            _zarr_array(partial, "r+")[index] = values
+            for key in shards:
+                self._replace(partial / key, self._folder / key)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _shards(self, box: Box) -> Iterator[tuple[str, bool]]:
+        """Yield the file of each shard that a box reaches into, and whether the box covers it."""
+        whole, shard = Box.of_shape(_triple(self.shape)), _triple(self.shard)
         for block in blocks(box, shard):
             corner = _triple(low // s for low, s in zip(block.write.start, shard, strict=True))
             covered = Box(_times(corner, shard), _times(_triple(c + 1 for c in corner), shard)).clip(whole)
-            if box.contains(covered):
-                (self._folder / self._array.metadata.encode_chunk_key(corner)).unlink(missing_ok=True)
-        self._array[index] = values
+            yield self._array.metadata.encode_chunk_key(corner), box.contains(covered)
+
+    @staticmethod
+    def _replace(new: Path, old: Path) -> None:
+        if not new.is_file():  # all of it is the fill value
+            old.unlink(missing_ok=True)
+            return
+        old.parent.mkdir(parents=True, exist_ok=True)
+        new.replace(old)
 
 
 class _Fixed:
@@ -275,13 +317,16 @@ def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DT
 
 
 def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> _Stored:
+    try:
+        return _Stored(path, name, mode)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
+
+
+def _zarr_array(folder: Path, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
     """Open one array with the fast codec pipeline where that knows the format (Zarr 3)."""
-    pipeline = _PIPELINE if (path / name / "zarr.json").is_file() else {}
-    with zarr.config.set(pipeline):
-        try:
-            return _Stored(zarr.open_array(path / name, mode=mode), path / name)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
+    with zarr.config.set(_PIPELINE if (folder / "zarr.json").is_file() else {}):
+        return zarr.open_array(folder, mode=mode)
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:

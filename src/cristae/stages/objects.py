@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.blockwise import Execution, Journal, map_blocks, n_workers, unordered
+from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.components import DIRECTIONS, Objects, Parts, Place, find_parts, label_parts, number_objects, touching
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Block, Grid, Voxels, blocks
@@ -136,10 +136,12 @@ def label_objects(mask: Volume, name: str, run: Run, settings: ObjectsSettings, 
     todo = list(blocks(mask.grid.box, BLOCK))
     _read_parts(mask, name, folder, todo, settings, options)
     found = _join(folder, todo, mask.grid, settings)
-    ids = {_place(block): of_part for block, of_part in zip(todo, found.ids, strict=True)}
+    for block, of_part in zip(todo, found.ids, strict=True):
+        np.save(_file(folder, _place(block)).with_suffix(".npy"), of_part)
 
     def paint(block: Block, values: np.ndarray) -> np.ndarray:
-        return ids[_place(block)][label_parts(values, settings.connectivity)]
+        ids = np.load(_file(folder, _place(block)).with_suffix(".npy"))
+        return ids[label_parts(values, settings.connectivity)]
 
     execution = Execution(options.executor, options.progress(f"label {name}"), Journal(run.path / f"{name}.blocks"))
     map_blocks(
@@ -159,7 +161,7 @@ def _read_parts(
 
     missing = [block for block in todo if not _file(folder, _place(block)).is_file()]
     progress = options.progress(f"find {name}")
-    ended = unordered(work, missing, max(1, n_workers(options.executor)))
+    ended = options.crew(folder).unordered(work, missing)
     for done, _ in enumerate(ended, start=len(todo) - len(missing) + 1):
         progress(done, len(todo))
 

@@ -26,8 +26,8 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.blockwise import n_workers
 from cristae.errors import UsageError
+from cristae.executors import Crew
 from cristae.files import write_atomically
 from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
@@ -222,7 +222,7 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options)
     updates = _updates(bench, todo, run, options)
     progress, done, total = options.progress("study"), len(trials) - len(todo), len(trials)
     work = [(bench, trial, folders[trial], updates[trial]) for trial in todo]
-    for trial in _ended(work, n_workers(options.executor)):
+    for trial in _ended(work, options.crew(run.path)):
         done += 1
         rows, _ = read_trial(folders[trial])
         told = ", ".join(f"{row['class']} {_number(row['dice_3d'])}" for row in rows)
@@ -234,14 +234,18 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options)
 Work = tuple[Bench, Trial, Path, int]
 
 
-def _ended(work: Sequence[Work], workers: int) -> Iterator[Trial]:
-    """Do all work, by as many processes as there are workers, and yield each trial when it has ended."""
-    if workers < 2:
-        for one in work:
-            do_trial(*one)
-            yield one[1]
+def _done(work: Work) -> Trial:
+    do_trial(*work)
+    return work[1]
+
+
+def _ended(work: Sequence[Work], crew: Crew) -> Iterator[Trial]:
+    """Do all work and yield each trial when it has ended."""
+    if crew.kind != "threads":
+        yield from crew.unordered(_done, work, at_most=1)
         return
     # Processes, for trainings in threads of one would share one generator of random numbers.
+    workers = crew.n_together
     share = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (share,)) as pool:
