@@ -237,12 +237,21 @@ def _loaded(
     return pickle.loads(content), threading.Semaphore(at_most)  # noqa: S301  the client vouches for the hash
 
 
+_Cached = type(lru_cache(str))
+
+
+def _cached(function: Callable[..., Any], how: dict[str, Any]) -> Callable[..., Any]:
+    return lru_cache(**how)(function)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles functions by what they do, and paths so that they mean the same in another folder."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Path) and not obj.is_absolute():
             return type(obj), (str(obj.absolute()),)
+        if isinstance(obj, _Cached) and "<locals>" in obj.__qualname__:  # pickled by its name, which nobody knows
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
         return super().reducer_override(obj)
 
 
@@ -261,6 +270,8 @@ def _start(n_workers: int) -> LocalCluster:
         threads_per_worker=1,
         dashboard_address=None,
         silence_logs=logging.CRITICAL,
+        # Ctrl-C in a terminal reaches all; it is the client who ends the others.
+        preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
         env={"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"},
     )
 
@@ -290,7 +301,7 @@ def _check_versions(client: Client) -> None:
     for name, facts in {"the scheduler": found["scheduler"], **found["workers"]}.items():
         python, there = facts["host"]["python"], facts["packages"]
         where = name if name == "the scheduler" else f"the worker at {name}"
-        _compare(versions(), {"python": ".".join(python.split(".")[:2]), **there}, where)
+        _compare(versions(), {**there, "python": ".".join(python.split(".")[:2])}, where)
 
 
 def _compare(expected: Mapping[str, str], there: Mapping[str, str | None], where: str) -> None:

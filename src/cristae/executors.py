@@ -65,6 +65,11 @@ class Crew:
         kind, number = parse_executor(self.executor)
         return {"serial": 1, "threads": number}.get(kind) or self._cluster().n_threads
 
+    def check(self) -> None:
+        """Raise ResourceError if they are not there: call it before anything is touched."""
+        if self.kind == "dask":
+            self._cluster()
+
     def alone(self) -> Crew:
         """Return who does tasks of which each keeps all cores busy: no threads side by side."""
         return Crew("serial", self.folder) if self.kind == "threads" else self

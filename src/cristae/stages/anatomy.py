@@ -83,6 +83,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         project.ask_again(run)
         options.notify(f"anatomy: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")

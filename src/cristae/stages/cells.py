@@ -72,6 +72,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
             f"{settings.method} needs a map of the interior, the boundary or both, and there is no {lacking} map of "
             f"{name}; predict one (cristae train, cristae predict), or choose among {possible}"
         )
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

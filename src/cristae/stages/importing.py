@@ -118,6 +118,7 @@ def import_image(
         If another process works on the project, the disk is full, or the folder cannot be written.
     """
     settings, options = settings or ImportImageSettings(), options or Options()
+    options.check()
     with project.lock(), writable(project.path):
         opened = open_images(Path(source), project.file.voxel_size_nm, allow_missing=settings.allow_missing)
         for sentence in (_describe(Path(source).name, opened.volume), *opened.notes):

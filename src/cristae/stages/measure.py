@@ -63,6 +63,7 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
         project.ask_again(run)
         options.notify(f"measure: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, source.inputs):
         if options.force:
             _clear(run)

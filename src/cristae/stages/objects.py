@@ -88,6 +88,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         _show_again(project, run)
         options.notify(f"objects: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

@@ -49,3 +49,7 @@ class Options:
     def crew(self, folder: Path) -> Crew:
         """Return who works on a run, whose folder this is."""
         return Crew(self.executor, folder)
+
+    def check(self) -> None:
+        """See that those who are to work are there; call it before anything is touched."""
+        Crew(self.executor).check()

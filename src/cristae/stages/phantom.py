@@ -68,6 +68,7 @@ def phantom(
             )
         options.notify("phantom: nothing to do, it is there")
         return project
+    options.check()
     with project.lock(), writable(project.path):
         ids = project.path / "phantom_truth.ome.zarr"
         image = _layer(project.image_path, grid, np.uint8)

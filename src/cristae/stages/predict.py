@@ -87,6 +87,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         _show_again(project, run)
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

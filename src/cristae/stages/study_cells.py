@@ -116,6 +116,7 @@ def study_cells(
     methods = _methods(sources, settings.methods, options)
     learnt_from = _learnt_from(project, predicted, name)
     left_out = LeftOut(sources, how, settings.reduction, settings.smallest_um3)
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             (run.path / "rows").unlink(missing_ok=True)

@@ -137,6 +137,7 @@ def study_networks(
         project.ask_again(run)
         options.notify(f"study: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         run.update(learnt=list(bench.classes))
         if options.force:

@@ -79,6 +79,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
         project.ask_again(run)
         options.notify(f"track: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
