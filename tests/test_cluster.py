@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,6 @@ def test_results_come_in_order_where_that_is_asked_for(crew):
 
 
 def test_paths_and_cached_functions_mean_the_same_elsewhere(crew, tmp_path, monkeypatch):
-    from functools import lru_cache
-
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("note").write_text("found")
@@ -137,7 +136,7 @@ def test_work_that_ends_every_worker_is_named_and_what_is_done_is_kept(tmp_path)
         return brighter(block, values)
 
     how = {"block_shape": (2, 32, 32), "execution": Execution(LOCAL, journal=Journal(tmp_path / "journal"))}
-    with pytest.raises(ResourceError, match="workers died of the same piece of work.*lack memory"):
+    with pytest.raises(ResourceError, match=r"workers died of the same piece of work.*lack memory"):
         map_blocks(deadly, [source], [target], **how)
     done = (tmp_path / "journal").read_text().splitlines()[1:]
     assert len(done) > 5
@@ -290,5 +289,5 @@ def test_without_the_extra_it_is_said_what_to_install():
         "from cristae.executors import Crew\n"
         "Crew('dask:local:2').check()"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert "ResourceError: Dask is not installed; install it with: pip install 'cristae[dask]'" in ended.stderr

@@ -37,7 +37,7 @@ def test_no_more_threads_work_than_are_allowed():
 
 def test_what_is_in_order_is_not_begun_far_ahead():
     begun = []
-    ended = Crew("threads:2").ordered(lambda n: begun.append(n), range(100))
+    ended = Crew("threads:2").ordered(begun.append, range(100))
     next(ended)
     time.sleep(0.05)
     assert len(begun) <= 4
