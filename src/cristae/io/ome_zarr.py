@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
-from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -28,6 +27,7 @@ from zarr.codecs import BloscCodec
 
 from cristae.errors import DataError
 from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
+from cristae.io.stored import StoredArray, clear_partial, times, triple
 from cristae.volume import ArrayLike, Kind, Volume
 
 CHUNK: Voxels = (16, 128, 128)
@@ -46,8 +46,6 @@ _NM_PER_UNIT = {
     "meter": 1e9,
     "picometer": 1e-3,
 }
-_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def build_pyramid(path: Path) -> None:
         _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage)
         coarse = Volume(_open_array(path, name, "r+"), levels[-1], finest.kind)
         for block in blocks(levels[-1].box, shard_shape(coarse)):
-            source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(levels[-2].box)
+            source = Box(times(block.write.start, factor), times(block.write.stop, factor)).clip(levels[-2].box)
             coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
     _write_metadata(group, finest.kind, levels, path.name)
 
@@ -152,8 +150,7 @@ def open_volume(
     """
     group = _open_group(path, mode)
     if mode == "r+":
-        for left in path.glob(f"*/.*{_PARTIAL}"):  # by one who was killed: who opens for writing is the only one
-            shutil.rmtree(left, ignore_errors=True)
+        clear_partial(path)  # who opens for writing is the only one
     multiscale = _multiscale(group, path)
     if not 0 <= level < len(multiscale.datasets):
         raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
@@ -166,7 +163,7 @@ def open_volume(
         lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
         array = _Fixed(array, lead)
     placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
-    return Volume(array, Grid(_triple(array.shape), *placed), _kind(group))
+    return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
 
 
 def is_ome_zarr(path: Path) -> bool:
@@ -188,12 +185,12 @@ def n_levels(path: Path) -> int:
 def shard_shape(volume: Volume) -> Voxels:
     """Return the shape of the unit of writing: parallel writers must each own whole ones."""
     array = volume.array
-    return _triple(array.shard) if isinstance(array, _Stored) else (1, 1, 1)
+    return triple(array.shard) if isinstance(array, StoredArray) else (1, 1, 1)
 
 
 def stored_at(volume: Volume) -> Path | None:
     """Return the folder of the image that a volume is a level of; None where it is not as it is on disk."""
-    return volume.array.image if isinstance(volume.array, _Stored) else None
+    return volume.array.image if isinstance(volume.array, StoredArray) else None
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -221,70 +218,11 @@ def list_labels(path: Path) -> tuple[str, ...]:
 
 def register_labels(path: Path) -> None:
     """Enter the label layer at `path` in the list of labels of its image."""
+    clear_partial(path.parent)
     folder = zarr.open_group(path.parent, mode="a", zarr_format=3)
     names = list(list_labels(path.parent.parent))
     if path.name not in names:
         folder.attrs["ome"] = {"version": "0.5", "labels": [*names, path.name]}
-
-
-class _Stored:
-    """A Zarr array on disk whose shards are replaced, never changed in place; it is pickled as its path.
-
-    The fast codecs write into the file that is there. A kill or a full disk would leave half a shard, and one that is
-    cut short cannot be written again where it sticks out of the volume. So they write beside it, and what is complete
-    takes its place::
-
-        0/zarr.json   0/c/0/0/0   0/.<random>.partial/c/0/0/0 --> 0/c/0/0/0
-    """
-
-    def __init__(self, image: Path, name: str, mode: Literal["r", "r+"]) -> None:
-        self.image, self._name, self._mode = image, name, mode
-        self._folder = image / name
-        self._array = _zarr_array(self._folder, mode)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-        self.chunks = self._array.chunks
-        self.shard = self._array.shards or self._array.chunks
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Stored, (self.image, self._name, self._mode)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._array[index]
-
-    def __setitem__(self, index: tuple[slice, slice, slice], values: np.ndarray) -> None:
-        if self._mode == "r":
-            raise ValueError(f"{self._folder} was opened for reading")
-        box = Box(_triple(side.start for side in index), _triple(side.stop for side in index))
-        partial = self._folder / f".{uuid4().hex}{_PARTIAL}"
-        try:
-            partial.mkdir()
-            shutil.copyfile(self._folder / "zarr.json", partial / "zarr.json")
-            shards = dict(self._shards(box))
-            for key, covered in shards.items():
-                if not covered and (self._folder / key).is_file():
-                    (partial / key).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(self._folder / key, partial / key)
-            _zarr_array(partial, "r+")[index] = values
-            for key in shards:
-                self._replace(partial / key, self._folder / key)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _shards(self, box: Box) -> Iterator[tuple[str, bool]]:
-        """Yield the file of each shard that a box reaches into, and whether the box covers it."""
-        whole, shard = Box.of_shape(_triple(self.shape)), _triple(self.shard)
-        for block in blocks(box, shard):
-            corner = _triple(low // s for low, s in zip(block.write.start, shard, strict=True))
-            covered = Box(_times(corner, shard), _times(_triple(c + 1 for c in corner), shard)).clip(whole)
-            yield self._array.metadata.encode_chunk_key(corner), box.contains(covered)
-
-    @staticmethod
-    def _replace(new: Path, old: Path) -> None:
-        if not new.is_file():  # all of it is the fill value
-            old.unlink(missing_ok=True)
-            return
-        old.parent.mkdir(parents=True, exist_ok=True)
-        new.replace(old)
 
 
 class _Fixed:
@@ -300,8 +238,8 @@ class _Fixed:
 
 
 def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, storage: Storage) -> None:
-    chunk = _triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
-    shard = _triple(
+    chunk = triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
+    shard = triple(
         c * math.ceil(min(s, max(1, n)) / c) for c, s, n in zip(chunk, storage.shard, grid.shape, strict=True)
     )
     group.create_array(
@@ -316,17 +254,11 @@ def _create_level(group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DT
     )
 
 
-def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> _Stored:
+def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> StoredArray:
     try:
-        return _Stored(path, name, mode)
+        return StoredArray(path, name, mode)
     except FileNotFoundError as error:
         raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
-
-
-def _zarr_array(folder: Path, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
-    """Open one array with the fast codec pipeline where that knows the format (Zarr 3)."""
-    with zarr.config.set(_PIPELINE if (folder / "zarr.json").is_file() else {}):
-        return zarr.open_array(folder, mode=mode)
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
@@ -413,15 +345,6 @@ def _next_factor(grid: Grid) -> Voxels | None:
     limit = 1.5 * min(grid.voxel_size[1:])
     z, y, x = (2 if size <= limit and n > 1 else 1 for size, n in zip(grid.voxel_size, grid.shape, strict=True))
     return (z, y, x)
-
-
-def _times(corner: Voxels, factor: Voxels) -> Voxels:
-    return _triple(c * f for c, f in zip(corner, factor, strict=True))
-
-
-def _triple(values: Any) -> Voxels:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
 
 
 def _floats(values: Any) -> Nanometres:
