@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,13 @@ def writable(path: Path) -> Iterator[None]:
                 "the same command again"
             ) from error
         raise
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder as `shutil.copytree` does, except that the first error comes through as what it is."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        (copy_folder if path.is_dir() else shutil.copy2)(path, target / path.name)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from scipy.ndimage import convolve1d
 
 from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.errors import DataError, ResourceError
+from cristae.files import copy_folder
 from cristae.geometry import Block, Grid, Voxels
 from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.engines import EngineName, describe_engine, resolve_engine
@@ -285,7 +286,7 @@ def publish(mask: Path, published: Path) -> None:
     for old in (partial, published):
         shutil.rmtree(old, ignore_errors=True)
     published.parent.mkdir(exist_ok=True)
-    shutil.copytree(mask, partial)  # not linked: what people paint over here must not change the run
+    copy_folder(mask, partial)  # not linked: what people paint over here must not change the run
     partial.replace(published)
     register_labels(published)
 

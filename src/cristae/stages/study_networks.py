@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.errors import UsageError
 from cristae.executors import Crew
-from cristae.files import write_atomically
+from cristae.files import copy_folder, write_atomically
 from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
@@ -212,7 +212,7 @@ def _take_over(project: Project, run: Run, names: Sequence[str], keep_weights: b
             shutil.rmtree(here, ignore_errors=True)
             partial = here.with_name(f".{name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(there[0], partial)
+            copy_folder(there[0], partial)
             partial.replace(here)
 
 
