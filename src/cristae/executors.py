@@ -26,8 +26,6 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Kind = Literal["serial", "threads", "dask"]
 
-EXECUTORS = "serial|threads:N|dask:ADDRESS|dask:local:N"
-"""What there is, as help texts put it."""
 
 
 @dataclass(frozen=True)

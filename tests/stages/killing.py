@@ -1,8 +1,8 @@
 """Run as a program: does a stage again and again, each time stopped at another moment, until it is let finish.
 
 Moments are drawn from a seed. Some attempts are killed at an access to a file of the project (an open, a rename, a
-deletion), some at a point in time, which may lie inside compiled code; for some the disk is full from an access on. Each
-attempt is a process of its own, forked when all is loaded and nothing has run.
+deletion), some at a point in time, which may lie inside compiled code; for some the disk is full from an access on.
+Each attempt is a process of its own, forked when all is loaded and nothing has run.
 
 ::
 
@@ -25,11 +25,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from same_outputs import outputs
+
 from cristae import api
 from cristae.errors import ResourceError
 from cristae.stages import measure, predict, track, train  # noqa: F401  loaded before any fork
 from cristae.stages.options import Options
-from same_outputs import outputs
 
 _ACCESSES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile", "os.chmod")
 FULL = ResourceError.exit_code

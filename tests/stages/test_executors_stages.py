@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from cell_projects import QUICK, SIZE, cell_project
+from cell_projects import SIZE
 from same_outputs import outputs
+from stage_projects import SETTINGS
 
 import cristae
 from cristae.stages.options import Options
@@ -17,9 +18,6 @@ from cristae.stages.options import Options
 cluster = pytest.importorskip("cristae.cluster")
 
 EXECUTORS = ("threads:2", "dask:local:2")
-SHAPE = (40, 64, 80)
-PREDICT = {"device": "cpu", "engine": "torch", "tile_px": 64, "overlap_px": 16}
-MEASURE = {"block_side": 32, "spectrum_radius": 2, "bins": 8, "max_distance_nm": 60.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,43 +26,9 @@ def _no_process_stays():
     cluster.disconnect()
 
 
-def moving_cells() -> np.ndarray:
-    """Two cells that touch and one apart, moving a pixel every third slice."""
-    truth = np.zeros(SHAPE, np.uint32)
-    for z in range(SHAPE[0]):
-        at = z // 3
-        truth[z, 6:40, 4 + at : 24 + at] = 300
-        truth[z, 6:40, 24 + at : 44 + at] = 70_001
-        truth[z, 46:60, 50 + at : 64 + at] = 9
-    return truth
-
-
-def bodies() -> dict[str, np.ndarray]:
-    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    disc = (y - 22) ** 2 + (x - 16 - z / 3) ** 2 < 49 + 0 * z
-    return {"disc": disc, "dot": ((z % 9 < 5) & ((y - 14) ** 2 + (x - 36 - z / 3) ** 2 < 9))}
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory, tiny):
-    """A project with labels of cells and of two kinds of bodies, and trained networks."""
-    project = cell_project(tmp_path_factory.mktemp("begun") / "p", moving_cells(), (0, 13, 26, 39), maps=())
-    for name, mask in bodies().items():
-        project.annotations.write_slices(name, [(z, mask[z].astype(np.uint8)) for z in (0, 13, 26, 39)])
-        project.truth.write_slices(name, [(z, mask[z].astype(np.uint8)) for z in range(SHAPE[0])])
-    project.add_classes(tuple(bodies()))
-    cristae.train(project, **tiny | {"updates": 30, "context_nm": 320.0})
-    return project
-
-
 def stages(project, executor):
-    options = Options(executor=executor)
-    cristae.predict(project, options=options, **PREDICT)
-    cristae.cells(project, options=options, method="paths", **QUICK)
-    cristae.track(project, options=options, smallest_body_um2=0.002)
-    cristae.objects(project, options=options, smallest_um3=0.0)
-    cristae.find_parents(project, options=options)
-    cristae.measure(project, options=options, **MEASURE)
+    for stage, settings in SETTINGS.items():
+        getattr(cristae, stage)(project, options=Options(executor=executor), **settings)
     return outputs(project.path)
 
 

@@ -4,7 +4,7 @@ The mask of a class is read twice, block by block: once for the parts in each bl
 write the ids. Between the two, parts that touch across blocks are joined; see `cristae.components`. What the first
 reading finds is kept on disk until the ids are written, so that a killed run goes on with the block it was at::
 
-    runs/objects-<id>/.<class>.parts.<shape>/<block>.npz      <class>.ome.zarr      objects.parquet  objects.csv
+    runs/objects-<id>/.<class>.parts.<shape>/<block>.parts.npz      <class>.ome.zarr      objects.parquet  objects.csv
 """
 
 from __future__ import annotations
@@ -138,11 +138,11 @@ def label_objects(mask: Volume, name: str, run: Run, settings: ObjectsSettings, 
     _read_parts(mask, name, folder, todo, settings, options)
     found = _join(folder, todo, mask.grid, settings)
     for block, of_part in zip(todo, found.ids, strict=True):
-        np.save(_file(folder, _place(block)).with_suffix(".npy"), of_part)
+        np.savez_compressed(_file(folder, _place(block), "ids"), ids=of_part)
 
     def paint(block: Block, values: np.ndarray) -> np.ndarray:
-        ids = np.load(_file(folder, _place(block)).with_suffix(".npy"))
-        return ids[label_parts(values, settings.connectivity)]
+        with np.load(_file(folder, _place(block), "ids")) as stored:
+            return stored["ids"][label_parts(values, settings.connectivity)]
 
     execution = Execution(options.executor, options.progress(f"label {name}"), Journal(run.path / f"{name}.blocks"))
     map_blocks(
@@ -193,8 +193,8 @@ def _place(block: Block) -> Place:
     return z, y, x
 
 
-def _file(folder: Path, place: Place) -> Path:
-    return folder / f"{place[0]}-{place[1]}-{place[2]}.npz"
+def _file(folder: Path, place: Place, what: str = "parts") -> Path:
+    return folder / f"{place[0]}-{place[1]}-{place[2]}.{what}.npz"
 
 
 def _save(path: Path, parts: Parts) -> None:
