@@ -291,3 +291,47 @@ def test_without_the_extra_it_is_said_what_to_install():
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert "ResourceError: Dask is not installed; install it with: pip install 'cristae[dask]'" in ended.stderr
+
+
+SBATCH = """#!/bin/sh
+bash "$1" > "$FAKE/$$.log" 2>&1 &
+echo $! >> "$FAKE/jobs"
+echo "$1" >> "$FAKE/submitted"; cat "$1" >> "$FAKE/scripts"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job in "$@"; do kill $(ps -o pid= --ppid "$job"); done
+"""
+
+
+def test_slurm_runs_a_command_on_its_jobs(tmp_path):
+    pytest.importorskip("dask_jobqueue")
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    seen = tmp_path / "seen.py"
+    seen.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom cristae.executors import Crew\n"
+        "crew = Crew(sys.argv[-1], Path(sys.argv[1]))\n"
+        "print(sorted(set(crew.unordered(lambda n: os.environ['OMP_NUM_THREADS'], range(6)))))\n"
+        "sys.exit(7)\n"
+    )
+    script = Path(__file__).parents[1] / "examples" / "slurm.py"
+    words = ["--jobs", "2", "--cpus", "3", "--memory", "1GB", "--queue", "cpu", "--interface", "lo"]
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "FAKE": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, script, *words, "--", sys.executable, seen, tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert ended.returncode == 7, ended.stderr
+    assert "['3']" in ended.stdout
+    scripts = (tmp_path / "scripts").read_text()
+    assert "#SBATCH -p cpu" in scripts
+    assert "#SBATCH --cpus-per-task=3" in scripts
+    for job in (tmp_path / "jobs").read_text().split():  # what scancel left
+        subprocess.run(["kill", job], check=False, capture_output=True)
