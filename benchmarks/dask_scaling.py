@@ -1,4 +1,4 @@
-"""Prediction of a phantom by one and by two worker processes of a local Dask cluster, PyTorch at one thread in each.
+"""Prediction of a phantom by one and by two worker processes of a local Dask cluster, PyTorch at one thread each.
 
 The figure is how many times as fast two are as one: the whole of `cristae predict`, its pyramids and smoothing included,
 by workers that are running and have loaded what they need. What both predict has to be equal to the last bit, and to
@@ -35,21 +35,25 @@ def run(quick: bool) -> Result:
         cristae.train(project, classes=("nucleus",), updates=2 if quick else 60, context_nm=shape[1] * 20.0 / 4)
         expected = _predicted(project, "serial")[1]
         same = True
-        for executor in seconds:
+        for executor, times in seconds.items():
             _predicted(project, executor)
             for _ in range(1 if quick else 2):
                 took, found = _predicted(project, executor)
-                seconds[executor].append(took)
+                times.append(took)
                 same &= bool((found == expected).all())
             cluster.disconnect()
-    one, two = (min(times) for times in seconds.values())
+    one, two = map(min, seconds.values())
     return Result(
         "dask_scaling",
         one / two,
         "times as fast",
         "two workers ≥1.7× one, identical output",
         None if quick else one / two >= 1.7 and same,
-        details={"seconds": seconds, "identical": same, "mvoxel_per_s": {"1": _rate(shape, one), "2": _rate(shape, two)}},
+        details={
+            "seconds": seconds,
+            "identical": same,
+            "mvoxel_per_s": {"1": _rate(shape, one), "2": _rate(shape, two)},
+        },
     )
 
 

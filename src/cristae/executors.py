@@ -27,7 +27,6 @@ Result = TypeVar("Result")
 Kind = Literal["serial", "threads", "dask"]
 
 
-
 @dataclass(frozen=True)
 class Crew:
     """Those who work on the blocks, slices or objects of one run.
