@@ -1,6 +1,6 @@
-"""Prediction of a phantom by one and by two worker processes of a local Dask cluster, PyTorch at one thread each.
+"""Prediction of a phantom by one and by two worker processes of a local Dask cluster, one thread each.
 
-The figure is how many times as fast two are as one: the whole of `cristae predict`, its pyramids and smoothing included,
+The figure is how many times as fast two are as one: the whole of `cristae predict`, pyramids and smoothing included,
 by workers that are running and have loaded what they need. What both predict has to be equal to the last bit, and to
 what the serial executor predicts.
 """

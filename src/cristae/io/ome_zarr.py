@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from zarr.codecs import BloscCodec
 
 from cristae.errors import DataError
-from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
+from cristae.geometry import Block, Box, Grid, Nanometres, Voxels, blocks
 from cristae.io.stored import StoredArray, clear_partial, times, triple
 from cristae.volume import ArrayLike, Kind, Volume
 
@@ -96,8 +96,20 @@ def create_volume(
     return Volume(_open_array(path, "0", "r+"), grid, kind)
 
 
-def build_pyramid(path: Path) -> None:
-    """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels."""
+Each = Callable[[Callable[[Block], None], Iterable[Block]], Iterable[None]]
+"""Calls a function for each block, as `map` does, in any order and by whomever."""
+
+
+def build_pyramid(path: Path, each: Each = map) -> None:
+    """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels.
+
+    Parameters
+    ----------
+    path
+        The image.
+    each
+        Works on the blocks of a level, such as `cristae.executors.Crew.unordered`.
+    """
     finest = open_volume(path, mode="r+")
     group = zarr.open_group(path, mode="r+")
     storage = Storage(fill_value=int(group["0"].fill_value))  # type: ignore[union-attr]
@@ -110,10 +122,23 @@ def build_pyramid(path: Path) -> None:
             del group[name]
         _create_level(group, len(levels) - 1, levels[-1], finest.dtype, storage)
         coarse = Volume(_open_array(path, name, "r+"), levels[-1], finest.kind)
-        for block in blocks(levels[-1].box, shard_shape(coarse)):
-            source = Box(times(block.write.start, factor), times(block.write.stop, factor)).clip(levels[-2].box)
-            coarse.write(block.write, reduce_block(fine.read(source), factor, finest.kind))
+        for _ in each(_Reduction(fine, coarse, factor), blocks(coarse.grid.box, shard_shape(coarse))):
+            pass
     _write_metadata(group, finest.kind, levels, path.name)
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """Writes a block of a level from the next finer one."""
+
+    fine: Volume
+    coarse: Volume
+    factor: Voxels
+
+    def __call__(self, block: Block) -> None:
+        start, stop = times(block.write.start, self.factor), times(block.write.stop, self.factor)
+        values = self.fine.read(Box(start, stop).clip(self.fine.grid.box))
+        self.coarse.write(block.write, reduce_block(values, self.factor, self.fine.kind))
 
 
 def reduce_block(values: np.ndarray, factor: Voxels, kind: Kind) -> np.ndarray:

@@ -154,7 +154,7 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         journal.add(tiling, note)
         notes.append(note)
         progress(len(notes), len(gaps))
-    build_pyramid(run.path / f"{sources.name}.ome.zarr")
+    build_pyramid(run.path / f"{sources.name}.ome.zarr", crew.unordered)
     run.update(renamed=_tell_renamed(notes, gaps, options))
     return sum(int(note.split()[1]) for note in notes)
 

@@ -137,7 +137,7 @@ def import_image(
         if set(black) - set(opened.missing):
             options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
         options.notify("writing coarser levels")
-        build_pyramid(found)
+        build_pyramid(found, options.crew(workplace).unordered)
         write_facts(
             found,
             {

@@ -99,7 +99,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
             voxel_um3 = math.prod(mask.grid.voxel_size) / 1e9
             tables.append(_table(name, found, voxel_um3))
             dropped[name] = found.n_dropped
-            _finish(project, run, name)
+            _finish(project, run, name, options)
             size = f", {found.n_dropped} below {settings.smallest_um3:g} µm³ left out" * bool(found.n_dropped)
             options.notify(f"objects: {name}: {len(found.n_voxels)} objects{size}")
         write_table(pd.concat(tables, ignore_index=True), run.path / "objects")
@@ -233,9 +233,9 @@ def _table(name: str, found: Objects, voxel_um3: float) -> pd.DataFrame:
     )
 
 
-def _finish(project: Project, run: Run, name: str) -> None:
+def _finish(project: Project, run: Run, name: str, options: Options) -> None:
     """Build the pyramid and show the ids beside the image."""
-    build_pyramid(run.path / f"{name}.ome.zarr")
+    build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
     publish(run.path / f"{name}.ome.zarr", _shown(project, name))
 
 

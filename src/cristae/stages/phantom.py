@@ -78,7 +78,7 @@ def phantom(
             build_scene(settings), image, layers, Execution(options.executor, options.progress("phantom"), journal)
         )
         if "digest" not in read_facts(project.image_path):
-            build_pyramid(project.image_path)
+            build_pyramid(project.image_path, options.crew(project.path).unordered)
             facts = survey(open_volume(project.image_path), options.progress("survey"))
             write_facts(
                 project.image_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"}

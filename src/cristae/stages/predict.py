@@ -16,7 +16,7 @@ from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.errors import DataError, ResourceError
 from cristae.files import copy_folder
 from cristae.geometry import Block, Grid, Voxels
-from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
+from cristae.io.ome_zarr import SHARD, Each, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.engines import EngineName, describe_engine, resolve_engine
 from cristae.learn.infer import SlabPredictor
 from cristae.learn.turned import ORDERS, turn_back
@@ -101,11 +101,12 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
             group: _predict_group(project, run, (trained, group), (settings, engine), options)
             for group in trained.manifest["groups"]
         }
+        each = options.crew(run.path).unordered
         unsure = [name for name in map(disagreement_of, classes) if (run.path / f"{name}.ome.zarr").is_dir()]
         for name in classes:
-            _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
+            _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name, each)
         for name in unsure:
-            build_pyramid(run.path / f"{name}.ome.zarr")
+            build_pyramid(run.path / f"{name}.ome.zarr", each)
             _drop_raw(run.path, name)
         facts = {"train_run": trained.path.name, "classes": classes, "threshold": settings.threshold}
         run.update(**facts, disagreement=unsure, engines=engines)
@@ -266,11 +267,11 @@ def _layer(path: Path, grid: Grid, kind: Kind) -> Volume:
     return create_volume(path, grid, np.uint8, kind)
 
 
-def _finish(path: Path, published: Path) -> None:
+def _finish(path: Path, published: Path, each: Each) -> None:
     """Build the pyramids, show the mask beside the image, and drop the unsmoothed probabilities."""
-    build_pyramid(path)
+    build_pyramid(path, each)
     mask = path / "labels" / published.name
-    build_pyramid(mask)
+    build_pyramid(mask, each)
     publish(mask, published)
     _drop_raw(path.parent, published.name)
 

@@ -85,7 +85,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
             _clear(run)
         tracks = _follow(project, cells, name, run, settings, options)
         found = _write_tables(tracks, run)
-        build_pyramid(run.path / f"{name}.ome.zarr")
+        build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
         publish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
         run.update(name=name, cells_run=cells.path.name, **found)
         _say(found, options)
