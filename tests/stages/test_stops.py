@@ -124,14 +124,15 @@ def fill_up(template: Path, folder: Path, free_kb: int, words: str) -> list[int]
 @pytest.mark.parametrize(
     ("stage", "free_kb"),
     [
-        pytest.param(stage, free_kb, marks=[] if (stage, free_kb) == ("objects", 12) else pytest.mark.slow)
+        pytest.param(stage, free_kb, marks=[] if (stage, free_kb) == ("predict", 12) else pytest.mark.slow)
         for stage in ("train", "predict", "cells", "track", "objects", "measure")
         for free_kb in (12, 60, 200)
     ],
 )
-def test_a_disk_that_is_really_full_is_named_and_once_there_is_space_it_goes_on(before, tmp_path, stage, free_kb):
+def test_a_disk_that_is_really_full_is_named_and_once_there_is_space_it_goes_on(request, tmp_path, stage, free_kb):
     settings = TRAIN | {"context_nm": 320.0, "classes": ["disc"]} if stage == "train" else SETTINGS[stage]
-    template = before["predict" if stage == "train" else stage]
+    first = stage in ("train", "predict")
+    template = request.getfixturevalue("begun").path if first else request.getfixturevalue("before")[stage]
     changes = [word for key, value in settings.items() for word in ("--set", f"'{stage}.{key}={json.dumps(value)}'")]
     codes = fill_up(template, tmp_path, free_kb, " ".join([stage, f"{tmp_path}/disk/p", *changes]))
     assert codes[1] == 0
