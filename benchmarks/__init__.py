@@ -17,6 +17,7 @@ ROWS = (
     "openvino",
     "seams",
     "predict_memory",
+    "dask_scaling",
     "help_latency",
     "cells_flyem10",
     "cells_flyem25",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import blobs
 from benchmarks.result import Result, peak_memory_mb
+from cristae.executors import Crew
 from cristae.geometry import Grid
 from cristae.stages.measuring.sample import Layer, Sample, Walk
 from cristae.stages.measuring.settings import MeasureSettings
@@ -27,7 +28,7 @@ def run(quick: bool) -> Result:
         volume = blobs.stored(Path(folder) / "labels.ome.zarr", grid, n)
         sample = Sample("scale", grid, {"thing": Layer("thing", volume)}, None)
         begun = time.perf_counter()
-        found = measure_sample(sample, SETTINGS, Path(folder) / "parts", Walk(256, 2, 3e9))
+        found = measure_sample(sample, SETTINGS, Path(folder) / "parts", Walk(256, Crew("threads:2"), 3e9))
         seconds = time.perf_counter() - begun
     peak = peak_memory_mb()
     return Result(

@@ -11,23 +11,21 @@ function that keeps all cores busy by itself (a network) never waits for the dis
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
 from cristae.errors import DataError, UsageError
+from cristae.executors import Crew
 from cristae.geometry import Block, Voxels, blocks
-from cristae.io.ome_zarr import shard_shape
+from cristae.io.ome_zarr import shard_shape, stored_at
 from cristae.volume import Volume
 
 BlockFunction = Callable[..., np.ndarray | Sequence[np.ndarray]]
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 class Progress(Protocol):
@@ -78,16 +76,27 @@ class Execution:
     Parameters
     ----------
     executor
-        ``serial``, or ``threads:N`` for N blocks at a time.
+        Who works; see `cristae.executors.Crew`.
     progress
         Told after each block.
     journal
         Where finished blocks are noted; those found there are skipped.
+    busy
+        Whether the function keeps all cores busy by itself, so that threads side by side gain nothing.
     """
 
     executor: str = "serial"
     progress: Progress | None = None
     journal: Journal | None = None
+    busy: bool = False
+
+    def crew(self, inputs: Sequence[Volume], outputs: Sequence[Volume]) -> Crew:
+        """Return who works, with the folder of the journal, or else of an output, as their meeting place."""
+        places = [self.journal.path.parent] if self.journal else [at.parent for at in map(stored_at, outputs) if at]
+        crew = Crew(self.executor, *places[:1])
+        if crew.kind == "dask" and any(isinstance(volume.array, np.ndarray) for volume in (*inputs, *outputs)):
+            raise UsageError("a volume in memory cannot be worked on by other processes; store it with create_volume")
+        return crew.alone() if self.busy else crew
 
 
 def map_blocks(
@@ -121,10 +130,13 @@ def map_blocks(
     DataError
         If shapes differ, or an output is also an input while the halo is above 0.
     UsageError
-        If the blocks would share shards of an output, or the executor is unknown.
+        If the blocks would share shards of an output, or a volume for a cluster is not on disk.
+    ResourceError
+        If a cluster cannot be reached or used.
     """
     execution = execution or Execution()
     _check(inputs, outputs, block_shape, halo)
+    crew = execution.crew(inputs, outputs)
     domain = outputs[0].grid.box
     tiling = f"blocks {block_shape} halo {halo} of {domain.shape}"
     todo = list(blocks(domain, block_shape, halo))
@@ -148,8 +160,7 @@ def map_blocks(
         write(block, work(block, read(block)))
         return block
 
-    workers = n_workers(execution.executor)
-    ended = _pipelined(todo, read, work, write) if workers == 0 else unordered(whole, todo, workers)
+    ended = _pipelined(todo, read, work, write) if crew.kind == "serial" else crew.unordered(whole, todo)
     for done, block in enumerate(ended, start=total - len(todo) + 1):
         if execution.journal:
             execution.journal.add(tiling, _key(block))
@@ -179,32 +190,6 @@ def _pipelined(
         if behind:
             behind[1].result()
             yield behind[0]
-
-
-def unordered(work: Callable[[Task], Result], todo: Iterable[Task], n_workers: int) -> Iterator[Result]:
-    """Yield what `work` returns for each task as they end, working on `n_workers` at a time in threads.
-
-    The first error stops the rest.
-    """
-    waiting = deque(todo)
-    with ThreadPoolExecutor(n_workers) as pool:
-        running: set[Future[Result]] = set()
-        while waiting or running:
-            while waiting and len(running) < n_workers:
-                running.add(pool.submit(work, waiting.popleft()))
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-
-
-def n_workers(executor: str) -> int:
-    """Return 0 for the serial executor, else the number of threads; raise UsageError for an unknown one."""
-    if executor == "serial":
-        return 0
-    name, _, number = executor.partition(":")
-    if name == "threads" and number.isdigit() and int(number) > 0:
-        return int(number)
-    raise UsageError(f"unknown executor {executor!r}: expected 'serial' or 'threads:N', for example threads:4")
 
 
 def _check(inputs: Sequence[Volume], outputs: Sequence[Volume], block_shape: Voxels, halo: Voxels) -> None:

@@ -98,8 +98,8 @@ def stage_options(command: Command) -> Command:
             "--executor",
             default="serial",
             show_default=True,
-            metavar="serial|threads:N",
-            help="How blocks are worked off.",
+            metavar="serial|threads:N|dask:ADDRESS|dask:local:N",
+            help="Who works on the blocks: this process, its threads, or the workers of a Dask cluster.",
         ),
         click.option("--force", is_flag=True, help="Do it again even if it is finished."),
         click.option(

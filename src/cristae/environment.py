@@ -9,17 +9,24 @@ from typing import Any
 
 import psutil
 
+PACKAGES = ("cristae", "torch", "numpy", "zarr", "scikit-image", "opencv-python-headless")
+"""What results depend on."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python (without the last number) and of what results depend on."""
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **{name: version(name) for name in PACKAGES}}
+
 
 def environment() -> dict[str, Any]:
     """Return versions and hardware as a manifest keeps them; no user or host names."""
     memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
-    packages = ("cristae", "torch", "numpy", "zarr", "scikit-image", "opencv-python-headless")
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": memory_gb,
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 

@@ -381,6 +381,8 @@ class Project:
         before = {} if run.finished else run.manifest  # one that is done again starts from nothing
         with writable(self.path):
             run.path.mkdir(parents=True, exist_ok=True)
+            for left in run.path.glob(".*.json.*.partial"):  # by one who was killed
+                left.unlink(missing_ok=True)
             complete = without_none(settings.model_dump(mode="json"))
             write_atomically(run.path / "settings.toml", tomli_w.dumps(complete))
             run.update(

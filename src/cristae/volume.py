@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
 from cristae.errors import DataError
+from cristae.files import system_error
 from cristae.geometry import Box, Grid, Voxels
 
 Kind = Literal["image", "labels", "probability", "flow"]
@@ -113,7 +113,6 @@ class Volume:
 
 def _told_apart(error: RuntimeError) -> Exception:
     """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
-    number = re.search(r"os error (\d+)", str(error))
-    if number:
-        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if number := system_error(error):
+        return OSError(number, os.strerror(number))
     return DataError(f"a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import ome_zarr_models
@@ -28,6 +31,7 @@ from cristae.io.ome_zarr import (
     shard_shape,
     write_facts,
 )
+from cristae.io.stored import StoredArray
 
 SIZE = (45.0, 4.6, 4.6)
 
@@ -294,3 +298,71 @@ def test_a_volume_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.undo()
     create_volume(tmp_path / "a.ome.zarr" / "labels" / "x", grid, np.uint8, "labels")
     assert list_labels(tmp_path / "a.ome.zarr") == ("x",)
+
+
+def in_threads(work, todo):
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(work, todo))
+
+
+def test_a_pyramid_is_the_same_whoever_works_on_its_blocks(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (20, 1100, 1300)).astype(np.uint8)
+    for name, each in (("a", map), ("b", in_threads)):
+        create_volume(tmp_path / name, Grid(values.shape, (8.0, 8.0, 8.0)), np.uint8, "image").write(
+            Box.of_shape(values.shape), values
+        )
+        build_pyramid(tmp_path / name, each)
+    assert n_levels(tmp_path / "a") == n_levels(tmp_path / "b") == 3
+    for level in (1, 2):
+        assert (open_volume(tmp_path / "a", level).read() == open_volume(tmp_path / "b", level).read()).all()
+
+
+def shards(path):
+    return sorted(str(one.relative_to(path / "0")) for one in (path / "0" / "c").rglob("*") if one.is_file())
+
+
+def test_a_shard_of_background_takes_no_file_even_where_there_was_one(tmp_path):
+    storage = Storage(chunk=(2, 8, 8), shard=(2, 16, 16))
+    layer = create_volume(tmp_path / "a", Grid((4, 32, 16), (1.0, 1.0, 1.0)), np.uint32, "labels", storage)
+    values = np.zeros((4, 32, 16), np.uint32)
+    values[:2, :16] = 7
+    layer.write(layer.grid.box, values)
+    assert shards(tmp_path / "a") == ["c/0/0/0"]
+    layer.write(layer.grid.box, np.roll(values, 16, axis=1))
+    assert shards(tmp_path / "a") == ["c/0/1/0"]
+    assert (layer.read() == np.roll(values, 16, axis=1)).all()
+
+
+@pytest.mark.parametrize("broken", ["_replace", "_shards"])
+def test_a_write_that_fails_leaves_the_old_voxels_and_nothing_else(tmp_path, monkeypatch, broken):
+    storage = Storage(chunk=(2, 8, 8), shard=(2, 16, 16))
+    layer = create_volume(tmp_path / "a", Grid((2, 16, 16), (1.0, 1.0, 1.0)), np.uint8, "image", storage)
+    layer.write(layer.grid.box, np.full((2, 16, 16), 5, np.uint8))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StoredArray, broken, fail)
+    with pytest.raises(OSError, match="No space"):
+        layer.write(layer.grid.box, np.full((2, 16, 16), 6, np.uint8))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_killed_writer_left_goes_when_the_volume_is_opened_for_writing(tmp_path):
+    create_volume(tmp_path / "a", Grid((2, 16, 16), (1.0, 1.0, 1.0)), np.uint8, "image")
+    (tmp_path / "a" / "0" / ".abc.partial" / "c").mkdir(parents=True)
+    (tmp_path / "a" / "0" / "zarr.abc.partial").touch()
+    (tmp_path / "a" / "zarr.abc.partial").touch()
+    open_volume(tmp_path / "a")
+    assert len(list(tmp_path.rglob("*.partial"))) == 3
+    open_volume(tmp_path / "a", mode="r+")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_volume_is_pickled_as_its_path(tmp_path):
+    layer = create_volume(tmp_path / "a", Grid((2, 16, 16), (1.0, 1.0, 1.0)), np.uint8, "image")
+    content = pickle.dumps(layer)
+    assert len(content) < 1000
+    pickle.loads(content).write(layer.grid.box, np.full((2, 16, 16), 5, np.uint8))
+    assert (layer.read() == 5).all()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stage_projects import begin
 
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
@@ -76,6 +77,12 @@ def make_small(tmp_path) -> Callable[..., Project]:
 def build() -> Callable[..., Project]:
     """Make a project at any path: ``build(path, shape=..., labelled=...)``."""
     return make_project
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory) -> Project:
+    """A project on which every stage from `predict` on has something to do; copy it."""
+    return begin(tmp_path_factory.mktemp("begun") / "p", dict(TINY))
 
 
 @pytest.fixture(scope="session")

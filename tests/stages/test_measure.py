@@ -18,6 +18,7 @@ from truth_projects import CELLS, FAST, SHAPE, SIZE, put_image, put_truth, tissu
 import cristae
 from cristae.cli import main
 from cristae.errors import DataError, UsageError
+from cristae.executors import Crew
 from cristae.features.crops import Crop, fitted
 from cristae.features.definitions import Definition
 from cristae.features.glcm import Cooccurrence, Pairing, add_pairs, cooccurrence_table
@@ -399,7 +400,7 @@ def test_ids_that_are_none(tmp_path) -> None:
         sample(np.zeros((2, 2, 2), np.float32)).check()
     labels = np.zeros((4, 4, 4), np.int32)
     labels[1, 1, 1] = -3
-    walk, negative = Walk(16, 1, 1e9), sample(labels)
+    walk, negative = Walk(16, Crew(), 1e9), sample(labels)
     with pytest.raises(DataError, match=r"thing.*-3"):
         find_sizes(negative.layers["thing"], negative, walk)
 
@@ -427,7 +428,7 @@ def test_a_crop_that_is_too_big_is_made_coarser_slab_by_slab(monkeypatch) -> Non
     labels = np.pad((np.random.default_rng(1).random((37, 29, 23)) < 0.7).astype(np.uint16), 2)
     one = sample(labels, (3.0, 2.0, 1.0))
     one = Sample("s", one.grid, one.layers, Volume(labels * 7 + 1, one.grid))
-    sizes = find_sizes(one.layers["thing"], one, Walk(16, 1, 1e9))
+    sizes = find_sizes(one.layers["thing"], one, Walk(16, Crew(), 1e9))
     monkeypatch.setattr(crops, "_SLAB_VOXELS", 3000)
     for limit in (10**6, 8000, 500):
         expected = fitted(Crop(labels > 0, one.image.read(), one.grid.voxel_size), limit)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -26,8 +26,9 @@ from pydantic import ValidationError
 from zarr.codecs import BloscCodec
 
 from cristae.errors import DataError
-from cristae.geometry import Box, Grid, Nanometres, Voxels, blocks
+from cristae.geometry import Block, Box, Grid, Nanometres, Voxels, blocks
 from cristae.io.levels import factors_of, grids_of, reduce_block
+from cristae.io.stored import StoredArray, clear_partial, times, triple
 from cristae.volume import ArrayLike, Kind, Volume
 
 CHUNK: Voxels = (16, 128, 128)
@@ -44,7 +45,6 @@ _NM_PER_UNIT = {
     "meter": 1e9,
     "picometer": 1e-3,
 }
-_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,24 @@ def create_volume(
     return Volume(_open_array(path, "0", "r+"), grid, kind)
 
 
-def build_pyramid(path: Path) -> None:
-    """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels."""
+Each = Callable[[Callable[[Block], None], Iterable[Block]], Iterable[None]]
+"""Calls a function for each block, as `map` does, in any order and by whomever."""
+
+
+def build_pyramid(path: Path, each: Each = map) -> None:
+    """Write all coarser levels from level 0, slab by slab: means of images, nearest voxels of labels.
+
+    Parameters
+    ----------
+    path
+        The image.
+    each
+        Works on the blocks of a level, such as `cristae.executors.Crew.unordered`.
+    """
     fine, factors = open_volume(path), factors_of(open_volume(path).grid)
     for coarse, factor in zip(create_levels(path), factors, strict=True):
-        for block in blocks(coarse.grid.box, shard_shape(coarse)):
-            source = Box(_times(block.write.start, factor), _times(block.write.stop, factor)).clip(fine.grid.box)
-            coarse.write(block.write, reduce_block(fine.read(source), factor, fine.kind))
+        for _ in each(_Reduction(fine, coarse, factor), blocks(coarse.grid.box, shard_shape(coarse))):
+            pass
         fine = coarse
     enter_levels(path)
 
@@ -127,6 +138,20 @@ def enter_levels(path: Path) -> None:
     _write_metadata(zarr.open_group(path, mode="r+"), finest.kind, levels, path.name)
 
 
+@dataclass(frozen=True)
+class _Reduction:
+    """Writes a block of a level from the next finer one."""
+
+    fine: Volume
+    coarse: Volume
+    factor: Voxels
+
+    def __call__(self, block: Block) -> None:
+        start, stop = times(block.write.start, self.factor), times(block.write.stop, self.factor)
+        values = self.fine.read(Box(start, stop).clip(self.fine.grid.box))
+        self.coarse.write(block.write, reduce_block(values, self.factor, self.fine.kind))
+
+
 def open_volume(
     path: Path,
     level: int = 0,
@@ -145,6 +170,8 @@ def open_volume(
         If the folder is no OME-Zarr image, misses that level, or has no z, y, x axes in units of length.
     """
     group = _open_group(path, mode)
+    if mode == "r+":
+        clear_partial(path)  # who opens for writing is the only one
     multiscale = _multiscale(group, path)
     if not 0 <= level < len(multiscale.datasets):
         raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
@@ -157,7 +184,7 @@ def open_volume(
         lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
         array = _Fixed(array, lead)
     placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
-    return Volume(array, Grid(_triple(array.shape), *placed), _kind(group))
+    return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
 
 
 def is_ome_zarr(path: Path) -> bool:
@@ -179,7 +206,12 @@ def n_levels(path: Path) -> int:
 def shard_shape(volume: Volume) -> Voxels:
     """Return the shape of the unit of writing: parallel writers must each own whole ones."""
     array = volume.array
-    return _triple(array.shard) if isinstance(array, _Stored) else (1, 1, 1)
+    return triple(array.shard) if isinstance(array, StoredArray) else (1, 1, 1)
+
+
+def stored_at(volume: Volume) -> Path | None:
+    """Return the folder of the image that a volume is a level of; None where it is not as it is on disk."""
+    return volume.array.image if isinstance(volume.array, StoredArray) else None
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -207,38 +239,11 @@ def list_labels(path: Path) -> tuple[str, ...]:
 
 def register_labels(path: Path) -> None:
     """Enter the label layer at `path` in the list of labels of its image."""
+    clear_partial(path.parent)
     folder = zarr.open_group(path.parent, mode="a", zarr_format=3)
     names = list(list_labels(path.parent.parent))
     if path.name not in names:
         folder.attrs["ome"] = {"version": "0.5", "labels": [*names, path.name]}
-
-
-class _Stored:
-    """A Zarr array on disk whose shards are replaced, never changed in place, when a write covers them.
-
-    The fast codecs write into the file that is there, and read it first where a shard sticks out of the volume: one
-    that a full disk or a kill cut short could then never be written again.
-    """
-
-    def __init__(self, array: zarr.Array[Any], folder: Path) -> None:
-        self._array, self._folder = array, folder
-        self.shape, self.dtype = array.shape, array.dtype
-        self.chunks = array.chunks
-        self.shard = array.shards or array.chunks
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._array[index]
-
-    def __setitem__(self, index: tuple[slice, slice, slice], values: np.ndarray) -> None:
-        start, stop = _triple(side.start for side in index), _triple(side.stop for side in index)
-        box, whole = Box(start, stop), Box.of_shape(_triple(self.shape))
-        shard = _triple(self.shard)
-        for block in blocks(box, shard):
-            corner = _triple(low // s for low, s in zip(block.write.start, shard, strict=True))
-            covered = Box(_times(corner, shard), _times(_triple(c + 1 for c in corner), shard)).clip(whole)
-            if box.contains(covered):
-                (self._folder / self._array.metadata.encode_chunk_key(corner)).unlink(missing_ok=True)
-        self._array[index] = values
 
 
 class _Fixed:
@@ -256,8 +261,8 @@ class _Fixed:
 def _create_level(
     group: zarr.Group, level: int, grid: Grid, dtype: np.typing.DTypeLike, kind: Kind, storage: Storage
 ) -> None:
-    chunk = _triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
-    shard = _triple(
+    chunk = triple(max(1, min(c, n)) for c, n in zip(storage.chunk, grid.shape, strict=True))
+    shard = triple(
         c * math.ceil(min(s, max(1, n)) / c) for c, s, n in zip(chunk, storage.shard, grid.shape, strict=True)
     )
     group.create_array(
@@ -278,14 +283,11 @@ def _codec(dtype: np.dtype[Any], kind: Kind) -> BloscCodec:
     return BloscCodec(cname=name, clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)
 
 
-def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> _Stored:
-    """Open one array with the fast codec pipeline where that knows the format (Zarr 3)."""
-    pipeline = _PIPELINE if (path / name / "zarr.json").is_file() else {}
-    with zarr.config.set(pipeline):
-        try:
-            return _Stored(zarr.open_array(path / name, mode=mode), path / name)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
+def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> StoredArray:
+    try:
+        return StoredArray(path, name, mode)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
@@ -363,15 +365,6 @@ def _kind(group: zarr.Group) -> Kind:
     if noted in get_args(Kind):
         return cast(Kind, noted)
     return "labels" if isinstance(ome, Mapping) and "image-label" in ome else "image"
-
-
-def _times(corner: Voxels, factor: Voxels) -> Voxels:
-    return _triple(c * f for c, f in zip(corner, factor, strict=True))
-
-
-def _triple(values: Any) -> Voxels:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
 
 
 def _floats(values: Any) -> Nanometres:

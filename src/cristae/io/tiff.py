@@ -68,6 +68,9 @@ class TiffStack:
         except READ_ERRORS as error:
             raise damaged(path, error) from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TiffStack, (self.path,)
+
     def _parse(self, file: tifffile.TiffFile) -> None:
         self._handle = file.filehandle
         series = file.series

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from cristae.blockwise import n_workers
 from cristae.files import write_atomically
 from cristae.geometry import Box
 from cristae.io.ome_zarr import CHUNK
@@ -56,7 +55,7 @@ def measure_pairs(raw: Volume, bad: Sequence[int], run: Run, settings: _Matching
     lost, before = set(bad), deque[tuple[int, Pyramid]](maxlen=settings.neighbours)
     match = partial(_row, factor=reduction((raw.shape[1], raw.shape[2])), settings=settings)
     known = True  # whether `before` holds what is before the slab
-    with ThreadPoolExecutor(max(1, n_workers(options.executor))) as pool, ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(options.crew(folder).n_here) as pool, ThreadPoolExecutor(1) as reader:
         todo = [z for z in slabs if not _file(folder, z).is_file()]
         ahead = reader.submit(_read, raw, todo[0]) if todo else None
         for number, first in enumerate(slabs, start=1):

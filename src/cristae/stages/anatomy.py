@@ -18,8 +18,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.anatomy import across_cells, parents
-from cristae.blockwise import n_workers, unordered
+from cristae.blockwise import Progress
 from cristae.errors import DataError
+from cristae.executors import Crew
 from cristae.geometry import Block, Voxels, blocks
 from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import Contingency, contingency
@@ -82,11 +83,12 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         project.ask_again(run)
         options.notify(f"anatomy: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")
         name = str(cells.manifest["name"])
-        found, across = _relate(labelled, open_volume(cells.path / f"{name}.ome.zarr"), settings, options)
+        found, across = _relate(labelled, open_volume(cells.path / f"{name}.ome.zarr"), settings, run, options)
         write_table(found, run.path / "parents")
         write_table(across, run.path / "across")
         n_across = across.groupby("class")["object_id"].nunique()
@@ -121,20 +123,21 @@ def current_objects(project: Project, options: Options) -> Run:
 
 
 def _relate(
-    labelled: Run, cells: Volume, settings: AnatomySettings, options: Options
+    labelled: Run, cells: Volume, settings: AnatomySettings, run: Run, options: Options
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of parents and of what lies across, of all classes."""
     names = list(labelled.manifest["classes"])
     found, across = [], []
     for name in names:
         volume = _objects_of(labelled, name)
-        shared = _count(volume, cells, f"parents of {name}", options)
+        shared = _count(volume, cells, options.crew(run.path), options.progress(f"parents of {name}"))
         table = parents(shared)
         table.insert(0, "class", pd.Series([name] * len(table), dtype="str"))
         table.insert(3, "volume_um3", table["n_voxels"] * (math.prod(volume.grid.voxel_size) / 1e9))
         nuclei = pd.DataFrame({"object_id": [], "parent_cell_id": [], "share_inside": []})
         if name == settings.nucleolus and settings.nucleus in names:
-            nuclei = parents(_count(volume, _objects_of(labelled, settings.nucleus), f"nuclei of {name}", options))
+            housing, progress = _objects_of(labelled, settings.nucleus), options.progress(f"nuclei of {name}")
+            nuclei = parents(_count(volume, housing, options.crew(run.path), progress))
         inside = nuclei.set_index("object_id").reindex(table["object_id"])
         table.insert(5, "parent_nucleus_id", inside["parent_cell_id"].astype("Int64").reset_index(drop=True))
         table["share_in_nucleus"] = inside["share_inside"].to_numpy(np.float64)
@@ -149,10 +152,9 @@ def _objects_of(labelled: Run, name: str) -> Volume:
     return open_volume(Path(labelled.path) / f"{name}.ome.zarr")
 
 
-def _count(volume: Volume, within: Volume, task: str, options: Options) -> Contingency:
+def _count(volume: Volume, within: Volume, crew: Crew, progress: Progress) -> Contingency:
     """Count the voxels that objects of two volumes share; what is no object of the first is left out."""
     todo = list(blocks(volume.grid.box, BLOCK))
-    progress = options.progress(task)
 
     def work(block: Block) -> Contingency:
         ids = volume.read(block.write)
@@ -162,7 +164,7 @@ def _count(volume: Volume, within: Volume, task: str, options: Options) -> Conti
         return contingency(ids[place], within.read(block.write)[place])
 
     counts = []
-    for done, count in enumerate(unordered(work, todo, max(1, n_workers(options.executor))), start=1):
+    for done, count in enumerate(crew.unordered(work, todo), start=1):
         counts.append(count)
         progress(done, len(todo))
     return reduce(add, counts)

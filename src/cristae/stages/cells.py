@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cristae.annotations import IGNORE_ID
-from cristae.blockwise import Journal, n_workers, unordered
+from cristae.blockwise import Journal
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Box, Grid
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume
@@ -72,6 +72,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
             f"{settings.method} needs a map of the interior, the boundary or both, and there is no {lacking} map of "
             f"{name}; predict one (cristae train, cristae predict), or choose among {possible}"
         )
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -120,8 +121,8 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     gaps = sources.gaps()
     journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
     finished = journal.finished(tiling)
-    workers = max(1, n_workers(options.executor))
-    max_bytes = settings.max_ram_gb * 2**30 / workers
+    crew = options.crew(run.path)
+    max_bytes = settings.max_ram_gb * 2**30 / crew.n_together
     highest = max(int(sources.labels(z).max()) for z in sources.labelled)
     progress = options.progress("cells")
 
@@ -149,11 +150,11 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
 
     notes = list(finished)
     todo = [index for index in range(len(gaps)) if not any(note.split()[0] == str(index) for note in notes)]
-    for note in unordered(work, todo, workers):
+    for note in crew.unordered(work, todo):
         journal.add(tiling, note)
         notes.append(note)
         progress(len(notes), len(gaps))
-    build_pyramid(run.path / f"{sources.name}.ome.zarr")
+    build_pyramid(run.path / f"{sources.name}.ome.zarr", crew.unordered)
     run.update(renamed=_tell_renamed(notes, gaps, options))
     return sum(int(note.split()[1]) for note in notes)
 

@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.allocation import keep_freed_memory
-from cristae.blockwise import Journal, n_workers
+from cristae.blockwise import Journal
 from cristae.errors import UsageError
 from cristae.files import write_atomically
 from cristae.io.ome_zarr import CHUNK
@@ -201,7 +201,7 @@ def _measure(image: Volume, folder: Path, options: Options) -> Stack:
     before: list[Look] = []
     reached = 0
     parts = []
-    with ThreadPoolExecutor(max(1, n_workers(options.executor))) as pool:
+    with ThreadPoolExecutor(options.crew(folder).n_here) as pool:
         for start in range(0, depth, SLAB):
             path, slices = folder / f"{start}.npz", range(start, min(start + SLAB, depth))
             if str(start) not in finished:

@@ -51,19 +51,22 @@ def copy_image(project: Project, opened: ImageSource, fingerprint: str, options:
     stream = LevelStream(factors_of(volume.grid), "image", shard_shape(volume)[0], _level_sink(target, at_once))
     found = Survey(volume.shape, volume.dtype)
 
-    def same(block: Block, values: np.ndarray) -> np.ndarray:
-        if at_once:
-            found.add(block.write, values)
-            stream.add_band(values, block.write.start[1], volume.shape[1])
+    def looked_at(block: Block, values: np.ndarray) -> np.ndarray:
+        found.add(block.write, values)
+        stream.add_band(values, block.write.start[1], volume.shape[1])
         return values
 
     execution = Execution(options.executor, options.progress("copying image"), Journal(workplace / "journal"))
-    map_blocks(same, [opened.volume], [volume], block_shape=block_shape, execution=execution)
+    map_blocks(looked_at if at_once else _same, [opened.volume], [volume], block_shape=block_shape, execution=execution)
     if not at_once:
         return None
     stream.end()
     enter_levels(target)
     return found.facts()
+
+
+def _same(block: Block, values: np.ndarray) -> np.ndarray:
+    return values
 
 
 def _bands(volume: Volume) -> Voxels:

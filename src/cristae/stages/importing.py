@@ -128,6 +128,7 @@ def import_image(
         If another process works on the project, the disk is full, or the folder cannot be written.
     """
     settings, options = settings or ImportImageSettings(), options or Options()
+    options.check()
     keep_freed_memory()
     with project.lock(), writable(project.path):
         path, inside = split_source(source)
@@ -147,7 +148,7 @@ def import_image(
         if facts is None:
             facts = survey(open_volume(found), options.progress("surveying image"))
             options.notify("writing coarser levels")
-            build_pyramid(found)
+            build_pyramid(found, options.crew(workplace).unordered)
         black = black_slices(facts["slice_mean"])
         if set(black) - set(opened.missing):
             options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")

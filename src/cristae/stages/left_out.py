@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from cristae.annotations import IGNORE_ID
-from cristae.blockwise import unordered
 from cristae.errors import DataError
+from cristae.executors import Crew
 from cristae.geometry import Nanometres
 from cristae.metrics.instance import Contingency, adapted_rand_error, contingency, variation_of_information
 from cristae.metrics.matching import detections, dice_by_id, dice_by_match, summarise_dice
@@ -121,7 +121,7 @@ class LeftOut:
         """Voxels of the smallest cell that gets a Dice."""
         return max(1, round(self.smallest_um3 * 1e9 / math.prod(self.voxel_size)))
 
-    def score(self, plan: Plan, method: str, n_workers: int, advance: Callable[[int], None]) -> dict[str, Any]:
+    def score(self, plan: Plan, method: str, crew: Crew, advance: Callable[[int], None]) -> dict[str, Any]:
         """Return what is known of one method at one gap.
 
         Parameters
@@ -130,8 +130,8 @@ class LeftOut:
             Slices that are shown, and slices that are scored.
         method
             A name in `cristae.separation.separate.METHODS`, or `COPY_NEAREST`.
-        n_workers
-            Stretches that are worked off side by side.
+        crew
+            Works off stretches side by side.
         advance
             Told after each stretch how many slices of the plan are done.
 
@@ -140,10 +140,12 @@ class LeftOut:
         DataError
             If no cell is large enough to be scored, or a map that the method needs is absent.
         """
-        parts: list[_Part] = []
-        for part in unordered(
-            lambda stretch: self._work(plan, method, stretch, n_workers), range(len(plan.stretches)), n_workers
-        ):
+        parts, n_together = list[_Part](), crew.n_together
+
+        def work(stretch: int) -> _Part:
+            return self._work(plan, method, stretch, n_together)
+
+        for part in crew.unordered(work, range(len(plan.stretches))):
             parts.append(part)
             advance(sum(one.n_slices for one in parts))
         table = sum((part.table for part in parts[1:]), start=parts[0].table)
@@ -177,12 +179,12 @@ class LeftOut:
             "n_scored_slices": len(plan.scored),
         }
 
-    def _work(self, plan: Plan, method: str, stretch: int, n_workers: int) -> _Part:
+    def _work(self, plan: Plan, method: str, stretch: int, n_together: int) -> _Part:
         """Separate and score the slices of one stretch; called from several threads."""
         first, last = plan.stretches[stretch]
         sources, scored = replace(self.sources, labelled=plan.labelled), set(plan.scored)
         gap = replace(sources.gap(first, last, self.reduction), first_new_id=FIRST_NEW_ID + stretch * IDS_PER_GAP)
-        how = separation(self.how, gap, self.voxel_size, self.how.max_ram_gb * 2**30 / n_workers)
+        how = separation(self.how, gap, self.voxel_size, self.how.max_ram_gb * 2**30 / n_together)
         table, seconds, n_found = contingency(np.zeros(0, np.int64), np.zeros(0, np.int64)), 0.0, 0
         slices = _slices(gap, method, how)
         for z in range(first, last + 1):

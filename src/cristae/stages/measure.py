@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from cristae.blockwise import n_workers
 from cristae.features.definitions import Definition
 from cristae.features.glcm import step_lengths_nm
 from cristae.files import write_atomically
@@ -64,6 +63,7 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
         project.ask_again(run)
         options.notify(f"measure: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, source.inputs):
         if options.force:
             _clear(run)
@@ -72,8 +72,8 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
             options.notify("measure: there is no image, so nothing is said of texture")
         if sample.cell not in sample.layers:
             options.notify("measure: there are no cells, so nothing is said of what lies in which cell")
-        meter, workers = Meter(options.progress("measure")), max(1, n_workers(options.executor))
-        walk = Walk(settings.block_side, workers, settings.max_ram_gb * 1e9, meter)
+        crew, meter = options.crew(run.path), Meter(options.progress("measure"))
+        walk = Walk(settings.block_side, crew, settings.max_ram_gb * 1e9, meter)
         found = measure_sample(sample, settings, run.path / ".parts", walk)
         for sentence in found.problems.values():
             options.notify(f"measure: {sentence}")

@@ -4,7 +4,7 @@ The mask of a class is read twice, block by block: once for the parts in each bl
 write the ids. Between the two, parts that touch across blocks are joined; see `cristae.components`. What the first
 reading finds is kept on disk until the ids are written, so that a killed run goes on with the block it was at::
 
-    runs/objects-<id>/.<class>.parts.<shape>/<block>.npz      <class>.ome.zarr      objects.parquet  objects.csv
+    runs/objects-<id>/.<class>.parts.<shape>/<block>.parts.npz      <class>.ome.zarr      objects.parquet  objects.csv
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.blockwise import Execution, Journal, map_blocks, n_workers, unordered
+from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.components import DIRECTIONS, Objects, Parts, Place, find_parts, label_parts, number_objects, touching
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Block, Grid, Voxels, blocks
@@ -88,6 +88,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         _show_again(project, run)
         options.notify(f"objects: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -98,7 +99,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
             voxel_um3 = math.prod(mask.grid.voxel_size) / 1e9
             tables.append(_table(name, found, voxel_um3))
             dropped[name] = found.n_dropped
-            _finish(project, run, name)
+            _finish(project, run, name, options)
             size = f", {found.n_dropped} below {settings.smallest_um3:g} µm³ left out" * bool(found.n_dropped)
             options.notify(f"objects: {name}: {len(found.n_voxels)} objects{size}")
         write_table(pd.concat(tables, ignore_index=True), run.path / "objects")
@@ -136,10 +137,12 @@ def label_objects(mask: Volume, name: str, run: Run, settings: ObjectsSettings, 
     todo = list(blocks(mask.grid.box, BLOCK))
     _read_parts(mask, name, folder, todo, settings, options)
     found = _join(folder, todo, mask.grid, settings)
-    ids = {_place(block): of_part for block, of_part in zip(todo, found.ids, strict=True)}
+    for block, of_part in zip(todo, found.ids, strict=True):
+        np.savez_compressed(_file(folder, _place(block), "ids"), ids=of_part)
 
     def paint(block: Block, values: np.ndarray) -> np.ndarray:
-        return ids[_place(block)][label_parts(values, settings.connectivity)]
+        with np.load(_file(folder, _place(block), "ids")) as stored:
+            return stored["ids"][label_parts(values, settings.connectivity)]
 
     execution = Execution(options.executor, options.progress(f"label {name}"), Journal(run.path / f"{name}.blocks"))
     map_blocks(
@@ -159,7 +162,7 @@ def _read_parts(
 
     missing = [block for block in todo if not _file(folder, _place(block)).is_file()]
     progress = options.progress(f"find {name}")
-    ended = unordered(work, missing, max(1, n_workers(options.executor)))
+    ended = options.crew(folder).unordered(work, missing)
     for done, _ in enumerate(ended, start=len(todo) - len(missing) + 1):
         progress(done, len(todo))
 
@@ -190,8 +193,8 @@ def _place(block: Block) -> Place:
     return z, y, x
 
 
-def _file(folder: Path, place: Place) -> Path:
-    return folder / f"{place[0]}-{place[1]}-{place[2]}.npz"
+def _file(folder: Path, place: Place, what: str = "parts") -> Path:
+    return folder / f"{place[0]}-{place[1]}-{place[2]}.{what}.npz"
 
 
 def _save(path: Path, parts: Parts) -> None:
@@ -230,9 +233,9 @@ def _table(name: str, found: Objects, voxel_um3: float) -> pd.DataFrame:
     )
 
 
-def _finish(project: Project, run: Run, name: str) -> None:
+def _finish(project: Project, run: Run, name: str, options: Options) -> None:
     """Build the pyramid and show the ids beside the image."""
-    build_pyramid(run.path / f"{name}.ome.zarr")
+    build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
     publish(run.path / f"{name}.ome.zarr", _shown(project, name))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from cristae.blockwise import Progress, n_workers
+from cristae.blockwise import Progress
+from cristae.executors import Crew, parse_executor
 
 
 def _silent(done: int, total: int, **facts: float) -> None:
@@ -29,7 +31,7 @@ class Options:
     force
         Do it again even if a finished run with the same settings and inputs is there.
     executor
-        ``serial`` or ``threads:N``; see `cristae.blockwise.Execution`.
+        ``serial``, ``threads:N``, ``dask:ADDRESS`` or ``dask:local:N``; see `cristae.executors.Crew`.
     progress
         Given the name of a task, returns what is told after each unit of work of it.
     notify
@@ -42,4 +44,12 @@ class Options:
     notify: Callable[[str], None] = _no_words
 
     def __post_init__(self) -> None:
-        n_workers(self.executor)  # a wrong name is refused before any work
+        parse_executor(self.executor)  # a wrong name is refused before any work
+
+    def crew(self, folder: Path) -> Crew:
+        """Return who works on a run, whose folder this is."""
+        return Crew(self.executor, folder)
+
+    def check(self) -> None:
+        """See that those who are to work are there; call it before anything is touched."""
+        Crew(self.executor).check()

@@ -68,6 +68,7 @@ def phantom(
             )
         options.notify("phantom: nothing to do, it is there")
         return project
+    options.check()
     with project.lock(), writable(project.path):
         ids = project.path / "phantom_truth.ome.zarr"
         image = _layer(project.raw_path, grid, np.uint8)
@@ -77,7 +78,7 @@ def phantom(
             build_scene(settings), image, layers, Execution(options.executor, options.progress("phantom"), journal)
         )
         if "digest" not in read_facts(project.raw_path):
-            build_pyramid(project.raw_path)
+            build_pyramid(project.raw_path, options.crew(project.path).unordered)
             facts = survey(open_volume(project.raw_path), options.progress("survey"))
             write_facts(project.raw_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"})
         seen = [z for z in range(depth) if z not in settings.missing_slices]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,9 @@ class Planes:
         self._n = (volume.shape[0] if stop is None else stop) - first
         self._start, self._slab = 0, np.empty((0, *volume.shape[1:]), volume.dtype)
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Planes, (self._volume, self._first, self._first + self._n, self._change, self._thickness)
 
     def __len__(self) -> int:
         return self._n

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,22 +12,20 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import convolve1d
 
-from cristae.allocation import keep_freed_memory
 from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.errors import DataError, ResourceError
+from cristae.files import copy_folder
 from cristae.geometry import Block, Grid, Voxels
-from cristae.io.ome_zarr import SHARD, build_pyramid, create_volume, open_volume, register_labels
-from cristae.learn.checkpoint import load_model
+from cristae.io.ome_zarr import SHARD, Each, build_pyramid, create_volume, open_volume, register_labels
 from cristae.learn.engines import EngineName, describe_engine, resolve_engine
-from cristae.learn.infer import Inference, SlabPredictor
-from cristae.learn.turned import ORDERS, turn, turn_back
-from cristae.nets.pair import Pair
+from cristae.learn.infer import SlabPredictor
+from cristae.learn.turned import ORDERS, turn_back
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
-from cristae.stages.engine import Group, make_engine
 from cristae.stages.layers import disagreement_of
+from cristae.stages.networks import AxisPredictor, Order, Tiles, prepare
 from cristae.stages.options import Options
-from cristae.stages.schemes import choose_device, view_for
+from cristae.stages.schemes import choose_device
 from cristae.volume import Kind, Volume
 
 
@@ -51,7 +48,9 @@ class PredictSettings(BaseModel):
         description="what runs the network: torch, openvino (faster on CPUs, an extra), openvino-int8 (8 bits, where "
         "the Dice on labelled slices holds); auto is openvino where it is installed and there is no CUDA, else torch",
     )
-    max_ram_gb: float = Field(4.0, gt=0, description="memory that blocks in flight may take, beside the network")
+    max_ram_gb: float = Field(
+        4.0, gt=0, description="memory that blocks in flight may take in each process, beside the network"
+    )
 
 
 def predict_settings(project: Project, changes: Mapping[str, Any]) -> PredictSettings:
@@ -89,7 +88,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         _show_again(project, run)
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
-    keep_freed_memory()
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -102,11 +101,12 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
             group: _predict_group(project, run, (trained, group), (settings, engine), options)
             for group in trained.manifest["groups"]
         }
+        each = options.crew(run.path).unordered
         unsure = [name for name in map(disagreement_of, classes) if (run.path / f"{name}.ome.zarr").is_dir()]
         for name in classes:
-            _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
+            _finish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name, each)
         for name in unsure:
-            build_pyramid(run.path / f"{name}.ome.zarr")
+            build_pyramid(run.path / f"{name}.ome.zarr", each)
             _drop_raw(run.path, name)
         facts = {"train_run": trained.path.name, "classes": classes, "threshold": settings.threshold}
         run.update(**facts, disagreement=unsure, engines=engines)
@@ -131,39 +131,41 @@ def _predict_group(
     Return what the manifest says of the engine.
     """
     (trained, name), (settings, wanted) = network_of, how
-    device = choose_device(settings.device)
-    model, network = load_model(project.inside(Path("runs") / trained.path.name / name), device)
-    view = view_for(project, model)
-    inference = replace(
-        Inference.of(network, settings.tile_px, settings.overlap_px, settings.views),
-        batch=1 if device.type == "cpu" else 4,
-        disagreement=isinstance(network, Pair),
+    order = Order(
+        project=project,
+        trained=trained,
+        name=name,
+        tiles=Tiles(settings.tile_px, settings.overlap_px, settings.views),
+        threshold=settings.threshold,
+        engine=wanted,
+        optional=settings.engine == "auto",
+        device=choose_device(settings.device).type,
+        stored=run.path / f"{name}.int8.json",
     )
-    image = project.image
-    group = Group(project, trained, model, network, view, inference, device)
-    stored = run.path / f"{name}.int8.json"
-    optional = settings.engine == "auto"
-    engine, facts = make_engine(wanted, optional, group, settings.threshold, stored, options.notify)
+    prepared = prepare(order, options.notify)
+    classes, image = prepared.group.model.classes, project.image
     axes = ("z",) if settings.axes == "z" else tuple(ORDERS)
-    unsure = tuple(map(disagreement_of, model.classes)) if inference.disagreement else ()
-    raw: dict[str, list[Volume]] = {one: [] for one in (*model.classes, *unsure)}
+    unsure = tuple(map(disagreement_of, classes)) if prepared.group.inference.disagreement else ()
+    raw: dict[str, list[Volume]] = {one: [] for one in (*classes, *unsure)}
+    max_ram_gb = settings.max_ram_gb / options.crew(run.path).alone().n_together
     for axis in axes:
-        turned, seen = turn(image, view, axis)
-        predictor = SlabPredictor(engine, seen, turned.shape, inference, device)
-        block = block_shape(turned, predictor, len(raw), settings.max_ram_gb)
+        predictor = AxisPredictor(order, axis, prepared)
+        turned = predictor.image
+        block = block_shape(turned, predictor.slabs, len(raw), max_ram_gb)
         layers = [_layer(run.path / f".{one}.raw-{axis}.ome.zarr", turned.grid, "probability") for one in raw]
         task = f"predict {name}" if len(axes) == 1 else f"predict {name} along {axis}"
+        journal = Journal(run.path / f"{name}.blocks.{axis}")
         map_blocks(
             predictor,
             [turned],
             layers,
             block_shape=block,
-            halo=_halo(predictor.halo, block, turned.shape),
-            execution=Execution("serial", options.progress(task), Journal(run.path / f"{name}.blocks.{axis}")),
+            halo=_halo(predictor.slabs.halo, block, turned.shape),
+            execution=Execution(options.executor, options.progress(task), journal, busy=True),
         )
         for one, layer in zip(raw, layers, strict=True):
             raw[one].append(turn_back(layer, axis))
-    finish = Smoothing(settings.smooth_z, settings.threshold, frozenset(view.missing))
+    finish = Smoothing(settings.smooth_z, settings.threshold, frozenset(prepared.group.view.missing))
     for one, sources in raw.items():
         path = run.path / f"{one}.ome.zarr"
         outputs = [_layer(path, image.grid, "probability")]
@@ -179,7 +181,7 @@ def _predict_group(
                 options.executor, options.progress(f"smooth {one}"), Journal(run.path / f"{one}.blocks.smooth")
             ),
         )
-    return facts
+    return prepared.facts
 
 
 class Smoothing:
@@ -267,11 +269,11 @@ def _layer(path: Path, grid: Grid, kind: Kind) -> Volume:
     return create_volume(path, grid, np.uint8, kind)
 
 
-def _finish(path: Path, published: Path) -> None:
+def _finish(path: Path, published: Path, each: Each) -> None:
     """Build the pyramids, show the mask beside the image, and drop the unsmoothed probabilities."""
-    build_pyramid(path)
+    build_pyramid(path, each)
     mask = path / "labels" / published.name
-    build_pyramid(mask)
+    build_pyramid(mask, each)
     publish(mask, published)
     _drop_raw(path.parent, published.name)
 
@@ -287,7 +289,7 @@ def publish(mask: Path, published: Path) -> None:
     for old in (partial, published):
         shutil.rmtree(old, ignore_errors=True)
     published.parent.mkdir(exist_ok=True)
-    shutil.copytree(mask, partial)  # not linked: what people paint over here must not change the run
+    copy_folder(mask, partial)  # not linked: what people paint over here must not change the run
     partial.replace(published)
     register_labels(published)
 

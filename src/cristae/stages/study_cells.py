@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.blockwise import Journal, n_workers
+from cristae.blockwise import Journal
 from cristae.errors import DataError, UsageError
 from cristae.files import write_atomically
 from cristae.io.ome_zarr import open_volume
@@ -116,6 +116,7 @@ def study_cells(
     methods = _methods(sources, settings.methods, options)
     learnt_from = _learnt_from(project, predicted, name)
     left_out = LeftOut(sources, how, settings.reduction, settings.smallest_um3)
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             (run.path / "rows").unlink(missing_ok=True)
@@ -242,7 +243,7 @@ def _score_all(
     """Return the table, one row per gap and method; rows that are on disk are not made again."""
     journal = Journal(run.path / "rows")
     rows = _finished(journal)
-    workers = max(1, n_workers(options.executor))
+    crew = options.crew(run.path)
     progress, done = options.progress("study cells"), 0
     total = sum(plan.n_slices for plan in plans) * len(methods)
     for plan in plans:
@@ -252,7 +253,7 @@ def _score_all(
                 def advance(n_slices: int, before: int = done) -> None:
                     progress(before + n_slices, total)
 
-                row = left_out.score(plan, method, workers, advance)
+                row = left_out.score(plan, method, crew, advance)
                 journal.add(_ROWS, json.dumps(row))
                 rows[plan.gap, method] = row
                 spread = f" ± {row['dice_sd']:.3f}" if row["n_cells"] > 1 else ""

@@ -26,9 +26,9 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.blockwise import n_workers
 from cristae.errors import UsageError
-from cristae.files import write_atomically
+from cristae.executors import Crew
+from cristae.files import copy_folder, write_atomically
 from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
@@ -147,6 +147,7 @@ def study_networks(
         project.ask_again(run)
         options.notify(f"study: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         run.update(learnt=list(bench.classes))
         if options.force:
@@ -224,7 +225,7 @@ def _take_over(project: Project, run: Run, names: Sequence[str], keep_weights: b
             shutil.rmtree(here, ignore_errors=True)
             partial = here.with_name(f".{name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(there[0], partial)
+            copy_folder(there[0], partial)
             partial.replace(here)
 
 
@@ -235,7 +236,7 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options,
     updates = _updates(bench, todo, run, options)
     progress, done, total = options.progress("study"), len(trials) - len(todo), len(trials)
     work = [(bench, trial, folders[trial], updates[trial]) for trial in todo]
-    for trial in _ended(work, n_workers(options.executor)):
+    for trial in _ended(work, options.crew(run.path)):
         done += 1
         rows = ruler.rows(bench, *read_trial(folders[trial]))
         told = ", ".join(f"{row['class']} {_number(row['dice_3d'])}" for row in rows)
@@ -247,14 +248,18 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options,
 Work = tuple[Bench, Trial, Path, int]
 
 
-def _ended(work: Sequence[Work], workers: int) -> Iterator[Trial]:
-    """Do all work, by as many processes as there are workers, and yield each trial when it has ended."""
-    if workers < 2:
-        for one in work:
-            do_trial(*one)
-            yield one[1]
+def _done(work: Work) -> Trial:
+    do_trial(*work)
+    return work[1]
+
+
+def _ended(work: Sequence[Work], crew: Crew) -> Iterator[Trial]:
+    """Do all work and yield each trial when it has ended."""
+    if crew.kind != "threads":
+        yield from crew.unordered(_done, work, at_most=1)
         return
     # Processes, for trainings in threads of one would share one generator of random numbers.
+    workers = crew.n_together
     share = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (share,)) as pool:

@@ -8,25 +8,30 @@ how they overlap, once to write the ids.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.annotations import IGNORE_ID
-from cristae.blockwise import Journal, n_workers
+from cristae.annotations import IGNORE_ID, Annotations
+from cristae.blockwise import Journal
 from cristae.errors import DataError
+from cristae.executors import Crew
 from cristae.geometry import Box
-from cristae.io.ome_zarr import build_pyramid, open_volume
+from cristae.io.ome_zarr import build_pyramid, open_volume, shard_shape
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.cells import slice_layer
 from cristae.stages.options import Options
 from cristae.stages.planes import Planes
 from cristae.stages.predict import publish
-from cristae.tracking import Tracks, follow
+from cristae.tracking import Tracks, find_tracks, relabeller
 from cristae.tracking import TrackSettings as Following
+from cristae.tracking.follow import Progress
+from cristae.tracking.relabel import Relabeller
+from cristae.volume import Volume
 
 
 class TrackSettings(BaseModel):
@@ -76,49 +81,88 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
         project.ask_again(run)
         options.notify(f"track: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
         tracks = _follow(project, cells, name, run, settings, options)
         found = _write_tables(tracks, run)
-        build_pyramid(run.path / f"{name}.ome.zarr")
+        build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
         publish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
         run.update(name=name, cells_run=cells.path.name, **found)
         _say(found, options)
     return run
 
 
+@dataclass(frozen=True)
+class _Anchors(Mapping[int, np.ndarray]):
+    """Ids of labelled slices by z, read when they are asked for; 0 where nobody looked."""
+
+    annotations: Annotations
+    name: str
+    slices: tuple[int, ...]
+
+    def __getitem__(self, z: int) -> np.ndarray:
+        if z not in self.slices:
+            raise KeyError(z)
+        ids = self.annotations.read_ids(self.name, z)
+        return np.where(ids == IGNORE_ID, np.uint32(0), ids)
+
+    def __contains__(self, z: object) -> bool:
+        return z in self.slices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.slices)
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+
 def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSettings, options: Options) -> Tracks:
     source = open_volume(cells.path / f"{name}.ome.zarr")
-    target = slice_layer(run.path / f"{name}.ome.zarr", source.grid)
-    journal, tiling = Journal(run.path / "slices"), "slices"
-    finished = journal.finished(tiling)
-
-    def write(z: int, ids: np.ndarray) -> None:
-        if str(z) not in finished:
-            target.write(Box((z, 0, 0), (z + 1, *ids.shape)), ids[None])
-            journal.add(tiling, str(z))
-
     _, y, x = source.grid.voxel_size
     following = Following(
         method=settings.method,
         smallest_body_px=max(1, round(settings.smallest_body_um2 * 1e6 / (y * x))),
         bad_slices=tuple(sorted({*settings.bad_slices, *project.lost_slices})),
         longest_gap=settings.longest_gap,
-        workers=max(1, n_workers(options.executor)),
     )
-    labelled = [int(z) for z in cells.manifest["labelled_slices"]]
     complete = set(project.annotations.complete_slices(name))
-    anchors = {z: _anchor(project, name, z) for z in labelled if z in complete}
+    labelled = tuple(int(z) for z in cells.manifest["labelled_slices"] if z in complete)
+    anchors = _Anchors(project.annotations, name, labelled)
+    # Stored slice by slice, and read so: workers share no slab.
+    slices = Planes(source, thickness=shard_shape(source)[0])
+    crew, bar, n = options.crew(run.path), options.progress("track"), len(slices)
+
+    def first(done: int, total: int) -> None:
+        bar(done, total + n)
+
+    def second(done: int, total: int) -> None:
+        bar(n + done, total + n)
+
     try:
-        return follow(Planes(source), write, anchors, settings=following, progress=options.progress("track"))
+        tracks = find_tracks(slices, anchors, settings=following, progress=first, ordered=crew.ordered)
+        target = slice_layer(run.path / f"{name}.ome.zarr", source.grid)
+        _draw(relabeller(slices, tracks, anchors), target, Journal(run.path / "slices"), crew, second)
     except ValueError as error:
         raise DataError(f"the cells of {cells.path.name} cannot be tracked: {error}") from error
+    return tracks
 
 
-def _anchor(project: Project, name: str, z: int) -> np.ndarray:
-    ids = project.annotations.read_ids(name, z)
-    return np.where(ids == IGNORE_ID, np.uint32(0), ids)
+def _draw(draw: Relabeller, target: Volume, journal: Journal, crew: Crew, progress: Progress) -> None:
+    """Write the ids of all slices that are not there yet."""
+    tiling = "slices"
+    finished = journal.finished(tiling)
+    todo = [z for z in range(target.shape[0]) if str(z) not in finished]
+
+    def work(z: int) -> int:
+        ids = draw(z)
+        target.write(Box((z, 0, 0), (z + 1, *ids.shape)), ids[None])
+        return z
+
+    for done, z in enumerate(crew.unordered(work, todo), start=len(finished) + 1):
+        journal.add(tiling, str(z))
+        progress(done, target.shape[0])
 
 
 def _write_tables(tracks: Tracks, run: Run) -> dict[str, Any]:

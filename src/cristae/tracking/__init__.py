@@ -4,7 +4,7 @@ Kernels: planes of ids in, planes of ids and tables out. `follow` is the whole w
 its two halves. Paper: Machireddy et al. (2023), "Tracking".
 """
 
-from cristae.tracking.follow import Slices, TrackSettings, find_tracks, follow, relabelled
+from cristae.tracking.follow import Slices, TrackSettings, find_tracks, follow, relabelled, relabeller
 from cristae.tracking.links import REASONS, Tracks
 
-__all__ = ["REASONS", "Slices", "TrackSettings", "Tracks", "find_tracks", "follow", "relabelled"]
+__all__ = ["REASONS", "Slices", "TrackSettings", "Tracks", "find_tracks", "follow", "relabelled", "relabeller"]

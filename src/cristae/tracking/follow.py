@@ -12,11 +12,11 @@ worked on at a time. Nothing that comes out depends on how many.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, Protocol, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from cristae.tracking.shared import Shared, find_shared
 from cristae.tracking.table import Rules, Slice, tabulate
 
 Method = Literal["assign", "greedy", "greedy_nearest"]
+Ordered = Callable[[Callable[[int], Any], Iterable[int]], Iterator[Any]]
+"""Yields what a function returns of each slice in their order, as `map` does, however it is worked out."""
 Progress = Callable[[int, int], None]
 """Called with the number of slices done, of both readings together, and their total."""
 
@@ -130,10 +132,14 @@ def find_tracks(
     *,
     settings: TrackSettings | None = None,
     progress: Progress | None = None,
+    ordered: Ordered | None = None,
 ) -> Tracks:
-    """Read the slices once and decide which object every region belongs to; parameters as in `follow`."""
+    """Read the slices once and decide which object every region belongs to.
+
+    Parameters are as in `follow`; `ordered` takes the place of ``settings.workers`` threads.
+    """
     settings = settings or TrackSettings()
-    known = dict(anchors or {})
+    known = anchors or {}
     _check(settings, len(labels), known)
     load = _loader(labels, known)
     nearest = _nearest(known, load) if settings.method == "greedy_nearest" else lambda z: None
@@ -143,7 +149,8 @@ def find_tracks(
         return Slice(regions, z in known, _island_id(settings, z, regions), nearest(z))
 
     def report() -> Iterator[Slice]:
-        for z, this in enumerate(_ahead(read, len(labels), settings.workers)):
+        ahead = ordered or partial(_ahead, workers=settings.workers)
+        for z, this in enumerate(ahead(read, range(len(labels)))):
             yield this
             if progress:
                 progress(z + 1, len(labels))
@@ -168,23 +175,33 @@ def relabelled(
     ValueError
         If the slices are others.
     """
+    yield from _ahead(relabeller(labels, tracks, anchors), range(len(labels)), workers)
+
+
+def relabeller(labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray] | None = None) -> Relabeller:
+    """Return what draws uint32 ids (y, x) of slice z, in any order, from the same slices that were tracked.
+
+    Raises
+    ------
+    ValueError
+        If the slices are others.
+    """
     if len(labels) != tracks.regions.n_slices:
         raise ValueError(f"tracked were {tracks.regions.n_slices} slices, got {len(labels)}")
-    draw = Relabeller(tracks, _loader(labels, dict(anchors or {})))
-    yield from _ahead(draw, len(labels), workers)
+    return Relabeller(tracks, _loader(labels, anchors or {}))
 
 
 Result = TypeVar("Result")
 
 
-def _ahead(function: Callable[[int], Result], n: int, workers: int) -> Iterator[Result]:
-    """Yield ``function(0), function(1), …`` in order, with `workers` of them worked on at a time."""
+def _ahead(function: Callable[[int], Result], slices: Iterable[int], workers: int) -> Iterator[Result]:
+    """Yield what `function` returns of slices in their order, with `workers` of them worked on at a time."""
     if workers == 1:
-        yield from map(function, range(n))
+        yield from map(function, slices)
         return
     with ThreadPoolExecutor(workers) as pool:
         running: deque[Future[Result]] = deque()
-        for z in range(n):
+        for z in slices:
             if len(running) == workers:
                 yield running.popleft().result()
             running.append(pool.submit(function, z))

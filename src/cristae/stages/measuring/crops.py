@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cristae.blockwise import unordered
 from cristae.features.crops import Crop, fitted, halved, n_halvings
 from cristae.features.registry import LoadedFeatures, measure_crop
 from cristae.geometry import Box
@@ -83,7 +82,7 @@ def measure_crops(
         found, wrong = measure_crop(loaded.features, crop)
         return row, found, wrong
 
-    for done, (row, found, wrong) in enumerate(unordered(work, todo.tolist(), walk.workers), start=1):
+    for done, (row, found, wrong) in enumerate(walk.crew.unordered(work, todo.tolist()), start=1):
         values[row] = [found[column] for column in columns]
         for name, sentence in wrong.items():
             problems.setdefault(name, f"{sentence} (object {sizes.ids[row]} of {reader.layer.name})")

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cristae.blockwise import Progress, unordered
+from cristae.blockwise import Progress
 from cristae.errors import DataError
+from cristae.executors import Crew
 from cristae.features.numbering import number_from_one
 from cristae.geometry import Block, Box, Grid, Voxels, blocks
 from cristae.volume import ArrayLike, Volume
@@ -187,16 +188,16 @@ class Walk:
     ----------
     side
         Of blocks, in voxels.
-    workers
-        Blocks at a time, at most.
+    crew
+        Who works on them.
     memory
-        Bytes that all blocks being worked on may take.
+        Bytes that all blocks being worked on in one process may take.
     meter
         Told how far a pass is.
     """
 
     side: int
-    workers: int
+    crew: Crew
     memory: float
     meter: Meter = field(default_factory=Meter)
 
@@ -206,15 +207,16 @@ class Walk:
         Sums in this order do not depend on how many blocks are worked on at a time.
         """
         side = self._side(grid, halo)
-        at_once = max(1, min(self.workers, int(self.memory // _bytes(grid, side, halo))))
-        todo = list(blocks(grid.box, triple(side), halo))
+        at_once = max(1, int(self.memory // _bytes(grid, side, halo)))
+        todo = list(enumerate(blocks(grid.box, triple(side), halo)))
         waiting: dict[int, Result | None] = {}
         following = 0
 
-        def whole(number: int) -> tuple[int, Result | None]:
-            return number, work(todo[number])
+        def whole(numbered: tuple[int, Block]) -> tuple[int, Result | None]:
+            number, block = numbered
+            return number, work(block)
 
-        for done, (number, result) in enumerate(unordered(whole, range(len(todo)), at_once), start=1):
+        for done, (number, result) in enumerate(self.crew.unordered(whole, todo, at_once), start=1):
             waiting[number] = result
             while following in waiting:
                 first = waiting.pop(following)
