@@ -35,7 +35,7 @@ from cristae.stages.prepared import begin_again, check_raw, describe, is_made, s
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
-SNAP_PX = 0.05
+SNAP_PX = 0.03
 """Shifts nearer than this to whole pixels are whole, so that slices that lie right are copied and not interpolated."""
 _LARGEST = 4.0
 """An aligned slice that would have more pixels than so many raw ones is a sign of a failure."""
