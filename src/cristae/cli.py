@@ -13,6 +13,7 @@ import click
 from cristae.allocation import wait_asleep
 from cristae.console import GroupWithDefault, Stage, parse_class, parse_group, parse_slices, stage_options
 from cristae.errors import CristaeError, UsageError
+from cristae.plan_command import plan
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
 project_argument = click.argument("project", type=click.Path(path_type=Path), default=".")
@@ -366,6 +367,9 @@ def phantom(stage: Stage, project: Path, labelled: int, with_cells: bool, **rest
     given |= stage.settings("phantom")
     made = api.make_phantom(project, options=stage.options, n_labelled=labelled, with_cells=with_cells, **given)
     stage.show({"project": made.path}, f"phantom with {labelled} labelled slices: {made.path}")
+
+
+cli.add_command(plan)
 
 
 def _score_table(scores: Mapping[str, Any]) -> str:

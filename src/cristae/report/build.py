@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from cristae.annotations import IGNORE
 from cristae.errors import DataError
@@ -34,6 +35,7 @@ from cristae.report.networks import networks_section
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, score_words
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -87,6 +89,8 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         If the folder cannot be written.
     """
     options = options or Options()
+    if project.has_image:
+        keep_memory("report", project, BaseModel(), options)
     found = gather(project)
     folder = project.path / "report"
     with writable(folder):

@@ -37,6 +37,7 @@ from cristae.io.ome_zarr import (
     write_facts,
 )
 from cristae.project import Project
+from cristae.stages.limits import keep_memory_of_import
 from cristae.stages.options import Options
 from cristae.stages.survey import black_slices, survey, whole_shards
 from cristae.volume import Volume
@@ -129,6 +130,7 @@ def import_image(
                 shutil.rmtree(project.path / ".importing", ignore_errors=True)  # of an attempt that was given up
                 return project.image
             _check_replaceable(project, opened, options)
+        options = keep_memory_of_import(opened.volume.grid, opened.volume.dtype.itemsize, options)
         workplace = _copy(project, opened, fingerprint, options)
         found = workplace / "image.ome.zarr"
         facts = survey(open_volume(found), options.progress("surveying image"))

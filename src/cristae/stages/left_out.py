@@ -182,7 +182,7 @@ class LeftOut:
         first, last = plan.stretches[stretch]
         sources, scored = replace(self.sources, labelled=plan.labelled), set(plan.scored)
         gap = replace(sources.gap(first, last, self.reduction), first_new_id=FIRST_NEW_ID + stretch * IDS_PER_GAP)
-        how = separation(self.how, gap, self.voxel_size, self.how.max_ram_gb * 2**30 / n_workers)
+        how = separation(self.how, gap, self.voxel_size)
         table, seconds, n_found = contingency(np.zeros(0, np.int64), np.zeros(0, np.int64)), 0.0, 0
         slices = _slices(gap, method, how)
         for z in range(first, last + 1):

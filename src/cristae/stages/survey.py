@@ -27,18 +27,21 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
         that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1.
     """
     depth = volume.shape[0]
-    counts: list[np.ndarray] = [np.zeros(0, np.int64)] * depth
+    counts: dict[int, np.ndarray] = {}
+    moments: list[tuple[float, float]] = []
     digests = [hashlib.blake2b(digest_size=16) for _ in range(depth)]
     todo = list(blocks(volume.grid.box, whole_shards(volume)))
     for done, block in enumerate(todo, start=1):
         for z, values in enumerate(volume.read(block.write), start=block.write.start[0]):
             digests[z].update(np.ascontiguousarray(values).data)
-            counts[z] = _add(counts[z], np.bincount(values.ravel()))
+            found = np.bincount(values.ravel())
+            counts[z] = _add(counts[z], found) if z in counts else found
+        if block.write.stop[1:] == volume.shape[1:]:  # counts of 16 bits take half a megabyte a slice
+            moments += [grey_moments(counts.pop(z)) for z in sorted(counts)]
         progress(done, len(todo))
     total = hashlib.blake2b(f"{volume.shape} {volume.dtype.name}".encode(), digest_size=16)
     for digest in digests:
         total.update(digest.digest())
-    moments = [grey_moments(count) for count in counts]
     return {
         "digest": total.hexdigest(),
         "slice_mean": [mean for mean, _ in moments],

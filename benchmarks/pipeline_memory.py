@@ -1,0 +1,139 @@
+"""Peak memory of every stage on a phantom of 64 and of 32 slices of 6000 × 4000: as planned, and not growing.
+
+Each stage runs in a process of its own. The figure is the largest peak over what `cristae plan` said before. Labelled
+slices lie 8 apart at both depths, and networks learn from the first three, so that only the depth differs. What is
+finished is kept in ``benchmarks/.work`` (or ``$CRISTAE_BENCH_WORK``): killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cristae
+from benchmarks.result import Result
+
+STAGES = ("import", "train", "predict", "cells", "track", "objects", "anatomy", "evaluate", "measure", "report")
+APART = 8
+GROWTH = 0.10
+_CODE = """
+import json, sys, time
+import cristae
+from cristae.allocation import wait_asleep
+from cristae.environment import peak_memory_mb
+stage, folder, source, settings = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+begun = time.monotonic()
+if stage == "phantom":
+    cristae.make_phantom(source, **settings)
+elif stage == "plan":
+    print(json.dumps(cristae.plan(folder, settings=settings).facts()))
+    raise SystemExit
+elif stage == "import":
+    cristae.import_image(folder, source + "/image.ome.zarr")
+elif stage == "report":
+    cristae.write_report(folder)
+else:
+    name = {"anatomy": "find_parents"}.get(stage, stage)
+    getattr(cristae, name)(folder, **settings)
+print(json.dumps({"peak_mb": peak_memory_mb(), "seconds": round(time.monotonic() - begun, 1)}))
+"""
+
+
+def run(quick: bool) -> Result:
+    """Do all stages at both depths, or those that are missing."""
+    depths, side = ((16, 32), (320, 256)) if quick else ((32, 64), (6000, 4000))
+    updates = 30 if quick else 500
+    found = {depth: measure(depth, side, updates, place("quick" if quick else "full")) for depth in depths}
+    short, deep = (found[depth] for depth in depths)
+    used = {name: deep["peak_mb"][name] / deep["planned_mb"][name] for name in STAGES}
+    growth = {name: deep["peak_mb"][name] / short["peak_mb"][name] - 1 for name in STAGES}
+    paces = {name: deep["planned_s"][name] / max(0.1, deep["seconds"][name]) for name in STAGES}
+    return Result(
+        "pipeline_memory",
+        max(used.values()),
+        "largest peak over what was planned",
+        "completes; no peak above the plan, and none more than 10 % above that of half the slices",
+        None if quick else max(used.values()) <= 1 and max(growth.values()) <= GROWTH,
+        details={
+            "peak_mb": deep["peak_mb"],
+            "planned_mb": deep["planned_mb"],
+            "growth_over_half_the_slices": growth,
+            "seconds": deep["seconds"],
+            "planned_seconds_over_measured": paces,
+            "disk_mb": deep["disk_mb"],
+            "planned_disk_mb": deep["planned_disk_mb"],
+        },
+    )
+
+
+def place(name: str) -> Path:
+    """Return the folder in which the work is kept."""
+    stated = os.environ.get("CRISTAE_BENCH_WORK")
+    folder = Path(stated) if stated else Path(__file__).parent / ".work"
+    return folder / "pipeline_memory" / name
+
+
+def measure(depth: int, side: tuple[int, int], updates: int, folder: Path) -> dict[str, Any]:
+    """Return peaks, seconds and plan of all stages at one depth, from disk as far as they are there."""
+    work, project = folder / str(depth), folder / str(depth) / "project"
+    work.mkdir(parents=True, exist_ok=True)
+    known = work / "measured.json"
+    done: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
+    shape = (depth, *side)
+    slices: list[int] = []
+    scene = {"shape": shape, "n_labelled": depth // APART + 1, "with_cells": True, "voxel_size": [4.0, 4.0, 4.0]}
+    settings: Mapping[str, dict[str, Any]] = {
+        "phantom": scene,
+        "train": {"updates": updates, "slices": slices},
+        "cells": {"method": "paths"},
+    }
+    for stage in ("phantom", "import", "plan", *STAGES[1:]):
+        if stage in done:
+            continue
+        if stage == "import":
+            shutil.rmtree(project, ignore_errors=True)
+            cristae.init(project, voxel_size=(4.0, 4.0, 4.0))
+        if project.exists():
+            slices[:] = cristae.Project.open(project).annotations.labelled_slices("cell")[:3]
+        given = settings.get(stage, {})
+        if stage == "plan":
+            given = {"train": settings["train"], "cells": settings["cells"]}
+        done[stage] = _apart(stage, project, work / "phantom", given)
+        if stage == "import":
+            _copy_labels(work / "phantom", project)
+        known.write_text(json.dumps(done, indent=1) + "\n")
+    planned = {cost["stage"]: cost for cost in done["plan"]["stages"]}
+    mb = 2**20
+    return {
+        "peak_mb": {name: done[name]["peak_mb"] for name in STAGES},
+        "seconds": {name: done[name]["seconds"] for name in STAGES},
+        "planned_mb": {name: round(planned[name]["ram_bytes"] / mb, 1) for name in STAGES},
+        "planned_s": {name: planned[name]["seconds"] for name in STAGES},
+        "disk_mb": round(sum(path.stat().st_size for path in project.rglob("*") if path.is_file()) / mb, 1),
+        "planned_disk_mb": round(sum(cost["disk_bytes"] for cost in planned.values()) / mb, 1),
+    }
+
+
+def _copy_labels(phantom: Path, project: Path) -> None:
+    """Give a project the labels and the truth of the phantom."""
+    for name in ("annotations", "truth"):
+        shutil.rmtree(project / f"{name}.ome.zarr", ignore_errors=True)
+        shutil.copytree(phantom / f"{name}.ome.zarr", project / f"{name}.ome.zarr")
+    opened = cristae.Project.open(project)
+    opened.add_classes(opened.annotations.classes)
+
+
+def _apart(stage: str, project: Path, phantom: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    begun = time.monotonic()
+    command = [sys.executable, "-c", _CODE, stage, str(project), str(phantom), json.dumps(settings)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{stage} failed after {time.monotonic() - begun:.0f} s:\n{ended.stderr[-3000:]}")
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
