@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,19 @@ print(json.dumps({"peak_mb": peak_memory_mb(), "seconds": round(time.monotonic()
 """
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Size of slices, voxel size in nm, and updates of the training."""
+
+    side: tuple[int, int]
+    voxel_nm: float
+    updates: int
+
+
 def run(quick: bool) -> Result:
     """Do all stages at both depths, or those that are missing."""
-    depths, side = ((16, 32), (320, 256)) if quick else ((32, 64), (6000, 4000))
-    updates = 30 if quick else 500
-    found = {depth: measure(depth, side, updates, place("quick" if quick else "full")) for depth in depths}
+    depths, scene = ((16, 32), Scene((384, 320), 16.0, 30)) if quick else ((32, 64), Scene((6000, 4000), 4.0, 500))
+    found = {depth: measure(depth, scene, place("quick" if quick else "full")) for depth in depths}
     short, deep = (found[depth] for depth in depths)
     used = {name: deep["peak_mb"][name] / deep["planned_mb"][name] for name in STAGES}
     growth = {name: deep["peak_mb"][name] / short["peak_mb"][name] - 1 for name in STAGES}
@@ -80,28 +89,23 @@ def place(name: str) -> Path:
     return folder / "pipeline_memory" / name
 
 
-def measure(depth: int, side: tuple[int, int], updates: int, folder: Path) -> dict[str, Any]:
+def measure(depth: int, scene: Scene, folder: Path) -> dict[str, Any]:
     """Return peaks, seconds and plan of all stages at one depth, from disk as far as they are there."""
     work, project = folder / str(depth), folder / str(depth) / "project"
     work.mkdir(parents=True, exist_ok=True)
     known = work / "measured.json"
     done: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
-    shape = (depth, *side)
-    slices: list[int] = []
-    scene = {"shape": shape, "n_labelled": depth // APART + 1, "with_cells": True, "voxel_size": [4.0, 4.0, 4.0]}
-    settings: Mapping[str, dict[str, Any]] = {
-        "phantom": scene,
-        "train": {"updates": updates, "slices": slices},
-        "cells": {"method": "paths"},
-    }
+    voxel = (scene.voxel_nm,) * 3
+    phantom = {"shape": (depth, *scene.side), "n_labelled": depth // APART + 1, "with_cells": True, "voxel_size": voxel}
+    settings: dict[str, dict[str, Any]] = {"phantom": phantom, "cells": {"method": "paths"}}
     for stage in ("phantom", "import", "plan", *STAGES[1:]):
         if stage in done:
             continue
         if stage == "import":
             shutil.rmtree(project, ignore_errors=True)
-            cristae.init(project, voxel_size=(4.0, 4.0, 4.0))
-        if project.exists():
-            slices[:] = cristae.Project.open(project).annotations.labelled_slices("cell")[:3]
+            cristae.init(project, voxel_size=voxel)
+        if stage in ("plan", "train"):
+            settings["train"] = {"updates": scene.updates, **_learnt(cristae.Project.open(project))}
         given = settings.get(stage, {})
         if stage == "plan":
             given = {"train": settings["train"], "cells": settings["cells"]}
@@ -128,6 +132,14 @@ def _copy_labels(phantom: Path, project: Path) -> None:
         shutil.copytree(phantom / f"{name}.ome.zarr", project / f"{name}.ome.zarr")
     opened = cristae.Project.open(project)
     opened.add_classes(opened.annotations.classes)
+
+
+def _learnt(project: cristae.Project) -> dict[str, Any]:
+    """Return the first three labelled slices, and the classes that are on them."""
+    annotations = project.annotations
+    slices = annotations.labelled_slices("cell")[:3]
+    names = [name for name in annotations.classes if any((annotations.read_slice(name, z) == 1).any() for z in slices)]
+    return {"slices": slices, "classes": names}
 
 
 def _apart(stage: str, project: Path, phantom: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def train_memory(work: Work) -> Memory:
         batch = how.batch * how.tile_px**2 * (network.training_bytes + network.forward_bytes)
         judged = pixels * how.holdout_share if how.holdout_share else 0.0
         judging = (math.sqrt(judged) + 128) ** 2 * network.forward_bytes if judged else 0.0
-        # The C library keeps freed memory, and features of other sizes do not fit into it.
-        held = slices + max(loading, weights + (0 if work.gpu else 1.3 * twins * max(batch, judging)))
+        # Freed memory is kept, gradients come on top, and features of other sizes do not fit into what is kept.
+        held = slices + max(loading, weights + (0 if work.gpu else 2.0 * twins * max(batch, judging)))
         steps.append(Step("labelled slices, weights and features of a batch (train.batch, train.tile_px)", held))
     return Memory(tuple(steps) or (Step("nothing"),))
 

@@ -21,6 +21,11 @@ from cristae.stages.options import Options
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+
+class NoSettings(BaseModel):
+    """Of what has none."""
+
+
 _HELP = {
     "import": "nothing makes it smaller but a machine with more memory",
     "train": "lower train.batch or train.tile_px, take a smaller network (train.size, train.base_width), or learn from "
@@ -57,7 +62,7 @@ def keep_memory_of_import(grid: Grid, itemsize: int, options: Options) -> Option
     if options.max_ram_gb is None:
         return options
     work = Work(grid.shape, itemsize, workers=_n_threads(options))
-    return within_limit("import", work, BaseModel(), options)[1]
+    return within_limit("import", work, NoSettings(), options)[1]
 
 
 def within_limit(stage: str, work: Work, settings: Settings, options: Options) -> tuple[Settings, Options]:
@@ -102,7 +107,7 @@ def check_memory(project: Project, changes: Mapping[str, Mapping[str, Any]], opt
     how = planned(project, {name: changes.get(name, {}) for name in ("train", "predict", "cells", "measure")})
     work = work_of(subject_of(project, PlanSettings(), how.train), how, options)
     for stage in stages_of(work)[1:]:
-        within_limit(stage, work, BaseModel(), options)
+        within_limit(stage, work, NoSettings(), options)
 
 
 def _work(stage: str, project: Project, settings: BaseModel, options: Options) -> Work:

@@ -88,7 +88,8 @@ class Plan:
             f"{'stage':10}{'memory':>10}{'graphics':>10}{'disk':>10}{'time':>12}   the most memory is for",
         ]
         for cost in self.costs:
-            disk, vram = _gb(cost.disk_bytes + cost.scratch_bytes), _gb(cost.vram_bytes) if cost.vram_bytes else "–"
+            disk = _gb(cost.disk_bytes + cost.scratch_bytes)
+            vram = _gb(cost.vram_bytes) if cost.vram_bytes else "–"
             lines.append(
                 f"{cost.stage:10}{_gb(cost.ram_bytes):>10}{vram:>10}{disk:>10}{duration(cost.seconds):>12}   {cost.words}"
             )

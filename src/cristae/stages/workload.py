@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,8 @@ from cristae.stages.predict import PredictSettings
 from cristae.stages.train_settings import PRESETS, TrainSettings, train_settings
 
 Kind = TypeVar("Kind", bound=BaseModel)
+_Length = Annotated[int, Field(ge=1)]
+_Size = Annotated[float, Field(gt=0)]
 _FOLLOWED_PX = 192
 """Side of the square on which networks are followed."""
 
@@ -33,13 +35,13 @@ class PlanSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shape: tuple[int, int, int] | None = Field(None, description="voxels along z, y, x")
-    voxel_size: tuple[float, float, float] | None = Field(None, description="voxel size along z, y, x in nm")
+    shape: tuple[_Length, _Length, _Length] | None = Field(None, description="voxels along z, y, x")
+    voxel_size: tuple[_Size, _Size, _Size] | None = Field(None, description="voxel size along z, y, x in nm")
     classes: int | None = Field(None, ge=0, description="classes of organelles")
     labelled: int | None = Field(None, ge=1, description="labelled slices, evenly spread")
     cells: bool | None = Field(None, description="whether cells are separated and tracked")
     truth: int | None = Field(None, ge=0, description="slices with a truth to score against")
-    bits: int | None = Field(None, description="8 or 16: of a grey value")
+    bits: Literal[8, 16] | None = Field(None, description="of a grey value")
 
 
 @dataclass(frozen=True)
