@@ -25,5 +25,7 @@ ROWS = (
     "measure_spectrum",
     "measure_scale",
     "measure_real",
+    "pipeline_memory",
+    "projection",
 )
 """Names of all rows, in the order of the table."""

@@ -103,6 +103,7 @@ def _label_command(verb: str, purpose: str) -> None:
 
 _label_command("labels", "Bring in labelled slices to learn from: a folder, a TIFF stack, or OME-Zarr.")
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
+cli.add_command(plan)
 
 
 @cli.command()
@@ -367,9 +368,6 @@ def phantom(stage: Stage, project: Path, labelled: int, with_cells: bool, **rest
     given |= stage.settings("phantom")
     made = api.make_phantom(project, options=stage.options, n_labelled=labelled, with_cells=with_cells, **given)
     stage.show({"project": made.path}, f"phantom with {labelled} labelled slices: {made.path}")
-
-
-cli.add_command(plan)
 
 
 def _score_table(scores: Mapping[str, Any]) -> str:

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from cell_projects import QUICK, cell_project, three_cells
 
 import cristae
-from cell_projects import QUICK, cell_project, three_cells
 from cristae.costs.memory import BASE, MEMORY
+from cristae.costs.work import Network, Work
 from cristae.errors import ResourceError, UsageError
 from cristae.io.ome_zarr import open_volume
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.limits import within_limit
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings
-from cristae.costs.work import Network, Work
 
 LITTLE = Options(max_ram_gb=0.05)
 ENOUGH = Options(max_ram_gb=8.0)

@@ -293,7 +293,7 @@ MEMORY: Mapping[str, Callable[[Work], Memory]] = {
 
 
 def allowed_memory(stage: str, work: Work) -> float:
-    """Return what the setting ``max_ram_gb`` of a stage allows its blocks, in bytes; all there is without such a one."""
+    """Return what the setting ``max_ram_gb`` of a stage allows its blocks, in bytes; no limit without one."""
     settings = {"predict": work.prediction.memory, "cells": work.separation.memory, "measure": work.measuring.memory}
     return settings.get(stage, math.inf)
 

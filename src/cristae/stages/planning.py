@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from cristae.costs.memory import MEMORY, workers_of
+from cristae.costs.memory import MEMORY
 from cristae.costs.pace import Rates
 from cristae.costs.price import price, stages_of
 from cristae.costs.work import Cost, Machine, Work
@@ -91,7 +91,8 @@ class Plan:
             disk = _gb(cost.disk_bytes + cost.scratch_bytes)
             vram = _gb(cost.vram_bytes) if cost.vram_bytes else "–"
             lines.append(
-                f"{cost.stage:10}{_gb(cost.ram_bytes):>10}{vram:>10}{disk:>10}{duration(cost.seconds):>12}   {cost.words}"
+                f"{cost.stage:10}{_gb(cost.ram_bytes):>10}{vram:>10}{disk:>10}"
+                f"{duration(cost.seconds):>12}   {cost.words}"
             )
         total = self.facts()["total"]
         vram = _gb(total["vram_bytes"]) if total["vram_bytes"] else "–"
@@ -173,11 +174,10 @@ def _problems(costs: tuple[Cost, ...], work: Work, machine: Machine, options: Op
     found = []
     for cost in costs:
         if options.max_ram_gb and cost.ram_bytes > options.max_ram_gb * 2**30:
-            found.append(
-                f"{cost.stage} cannot keep --max-ram {options.max_ram_gb:g}: it needs {_gb(cost.ram_bytes)} ({cost.words})"
-            )
+            needed = f"it needs {_gb(cost.ram_bytes)} ({cost.words})"
+            found.append(f"{cost.stage} cannot keep --max-ram {options.max_ram_gb:g}: {needed}")
         elif cost.ram_bytes > machine.ram_bytes:
-            least = MEMORY[cost.stage](work).peak(0.0, 1)[0] if workers_of(cost.stage, work) else cost.ram_bytes
+            least, _ = MEMORY[cost.stage](work).least
             found.append(
                 f"{cost.stage} takes more memory than there is; with --max-ram it would take {_gb(least)} at least"
             )
@@ -196,8 +196,8 @@ def _notes(work: Work) -> tuple[str, ...]:
     network = "the network on one tile, " if work.networks else ""
     return (
         f"These are estimates: times from {network}a kernel and a copy of some voxels, tried just now, and from "
-        "benchmarks scaled to this machine, as if nothing else ran on it. Within a factor of 2 they are usual. Memory is "
-        "planned generously; disk depends on how well probabilities compress. See docs/howto/plan.md.",
+        "benchmarks scaled to this machine, as if nothing else ran on it; expect them within a factor of 2 or 3. "
+        "Memory is planned generously; disk depends on how well probabilities compress.",
     )
 
 
