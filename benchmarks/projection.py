@@ -43,7 +43,9 @@ def run(quick: bool) -> Result:
     table: dict[str, Any] = {}
     for name, shape in {"Bx2": BX2, "10 × Bx2": TEN_TIMES}.items():
         labelled = tuple(range(0, shape[0], 100))
-        work = work_of(Subject(Grid(shape, VOXEL), 1, groups, 5, True, labelled, len(labelled)), how, Options())
+        work = work_of(
+            Subject(Grid(shape, VOXEL), 1, groups, 5, True, labelled, len(labelled), len(labelled)), how, Options()
+        )
         table[name] = {
             "workstation": _hours(replace(work, workers=CORES), _faster(rates, CORES / 2 * SPREAD), CORES),
             "with a card": _hours(replace(work, workers=CORES), _faster(rates, CARD), CORES),

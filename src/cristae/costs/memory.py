@@ -153,7 +153,7 @@ def train_memory(work: Work) -> Memory:
         how, twins = work.training, 2 if work.training.twins else 1
         pixels = -(-work.shape[1] // network.reduction) * -(-work.shape[2] // network.reduction)
         # Image, target, weight, and a second weight without what is held out.
-        slices = work.n_labelled * 4 * pixels * (network.n_channels + 3 * network.n_maps)
+        slices = how.n_slices * 4 * pixels * (network.n_channels + 3 * network.n_maps)
         slices += how.n_unlabelled * 4 * pixels * (network.n_channels + 2 * network.n_maps)
         loading = work.plane * (9 * network.n_maps + 12 + work.itemsize)
         # Weights, gradients, two moments, the average, the best ones, and a checkpoint being written.
@@ -258,7 +258,7 @@ def measure_memory(work: Work) -> Memory:
     def block(side: int) -> float:
         return BLOCK_BYTES * math.prod(min(n, side + 2 * h) for n, h in zip(work.shape, how.halo, strict=True))
 
-    tables = 2e8
+    tables = 4e8  # kernels that are compiled the first time, too
     blocks = Step(
         "blocks in which objects are measured", tables, 0, block(SMALLEST_SIDE), how_many(work) * block(how.block_side)
     )

@@ -111,10 +111,10 @@ def train_s(work: Work, rates: Rates, machine: Machine) -> float:
     twins = 2 if how.twins else 1
     for network, forward, learning in zip(work.networks, rates.forward_s, rates.training_s, strict=True):
         patches = how.batch * how.tile_px**2 / 1e6 * (2 if how.n_unlabelled else 1)
-        slices = work.n_labelled * work.plane / network.reduction**2 / 1e6
+        slices = how.n_slices * work.plane / network.reduction**2 / 1e6
         total += twins * how.updates * patches * learning
         total += twins * n_checks * slices * how.holdout_share * forward
-        total += (work.n_labelled * network.n_channels + how.n_unlabelled) * work.plane / 1e6 * rates.core_s("prepare")
+        total += (how.n_slices * network.n_channels + how.n_unlabelled) * work.plane / 1e6 * rates.core_s("prepare")
     return total
 
 

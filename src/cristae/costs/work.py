@@ -43,13 +43,14 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """How networks are trained: batch and side of patches, updates, slices, and whether two teach each other."""
+    """How networks are trained: patches, updates, slices with labels and without, whether two teach each other."""
 
     batch: int = 4
     tile_px: int = 192
     updates: int = 500
     check_every: int = 50
     holdout_share: float = 0.0625
+    n_slices: int = 7
     n_unlabelled: int = 0
     twins: bool = False
 

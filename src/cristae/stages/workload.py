@@ -64,6 +64,7 @@ class Subject:
     n_masks: int
     cells: bool
     labelled: tuple[int, ...]
+    n_learnt: int
     n_truth: int
 
 
@@ -105,7 +106,7 @@ def subject_of(project: Project | None, how: PlanSettings, train: TrainSettings)
     """
     grid, itemsize = _grid(project, how)
     annotations = project.annotations if project and project.has_image else None
-    names = annotations.classes if annotations else ()
+    names = [name for name in annotations.classes if not train.classes or name in train.classes] if annotations else []
     instances = [name for name in names if annotations and annotations.has_instances(name)]
     n_masks = max(1, len(project.classes)) if project and not names else len(names) - len(instances)
     n_masks = how.classes if how.classes is not None else n_masks if project else 1
@@ -113,11 +114,14 @@ def subject_of(project: Project | None, how: PlanSettings, train: TrainSettings)
     labelled = annotations.labelled_slices(instances[0] if instances else None) if annotations else ()
     if how.labelled is not None or not labelled:
         labelled = tuple(int(z) for z in np.linspace(0, grid.shape[0] - 1, how.labelled or 7).round())
+    n_learnt = len(train.slices) or len(labelled)
+    if annotations and how.labelled is None and not train.slices:
+        n_learnt = len(annotations.labelled_slices()) or n_learnt
     truth = project.truth.labelled_slices() if project and project.has_image else ()
     masks = (1,) * n_masks if train.separate else (n_masks,) if n_masks else ()
     groups = (*masks, *((2,) if with_cells else ()))
     n_truth = len(truth) if how.truth is None else how.truth
-    return Subject(grid, itemsize, groups, n_masks, with_cells, labelled, n_truth)
+    return Subject(grid, itemsize, groups, n_masks, with_cells, labelled, n_learnt, n_truth)
 
 
 def _grid(project: Project | None, how: PlanSettings) -> tuple[Grid, int]:
@@ -156,7 +160,7 @@ def work_of(subject: Subject, settings: Planned, options: Options, *, with_netwo
         n_truth=subject.n_truth,
         longest_gap=_longest_gap(subject.labelled, grid.shape[0]),
         networks=tuple(network for network, _ in found),
-        training=_as_training(train),
+        training=_as_training(train, subject.n_learnt),
         prediction=_as_prediction(settings.predict, largest),
         separation=_as_separation(settings.cells),
         measuring=_as_measuring(settings.measure, grid),
@@ -171,10 +175,10 @@ def _longest_gap(labelled: Sequence[int], depth: int) -> int:
     return max((high - low + 1 for low, high in pairwise(ends)), default=1)
 
 
-def _as_training(train: TrainSettings) -> Training:
+def _as_training(train: TrainSettings, n_slices: int) -> Training:
     crossed = train.scheme != "supervised"
     sizes = (train.batch, train.tile_px, train.updates, train.check_every, train.holdout_share or 0.0625)
-    return Training(*sizes, train.unlabelled if crossed else 0, crossed)
+    return Training(*sizes, n_slices, train.unlabelled if crossed else 0, crossed)
 
 
 def _as_prediction(predict: PredictSettings, largest: int) -> Prediction:
