@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from cristae.costs.memory import (
     prediction_blocks,
     workers_of,
 )
-from cristae.costs.pace import Rates, n_tiles
+from cristae.costs.pace import SECONDS, Rates, n_tiles
 from cristae.costs.price import price
 from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Machine, Network, Prediction, Training, Work
 from cristae.io import ome_zarr
@@ -158,6 +160,18 @@ def test_numbers_are_those_of_the_code():
     assert IMPORT_BYTES == survey._BLOCK_BYTES
     assert GROWTH_BYTES == paths.BYTES_PER_VOXEL
     assert (BLOCK_BYTES, CROP_BYTES, SMALLEST_SIDE) == (sample.BYTES_PER_VOXEL, sample.CROP_BYTES, sample.SMALLEST_SIDE)
+
+
+def test_the_time_of_the_demo_is_that_of_its_committed_row():
+    row = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "demo.json").read_text())
+    measured = row["details"]["seconds_by_stage"]
+    training = Training(updates=500, n_slices=7)
+    work = Work((96, 512, 512), n_masks=5, n_labelled=7, n_truth=96, networks=(Network(5),), training=training)
+    # What the network takes on that machine: `predict_throughput` and `cristae plan` agree on it.
+    rates = Rates(forward_s=(0.35,), training_s=(2.2,))
+    for stage, seconds in measured.items():
+        found = SECONDS[stage](work, rates, Machine(2, 0, 0))
+        assert 0.5 < found / seconds < 2, (stage, found, seconds)
 
 
 def test_levels_add_up_to_the_pyramid():

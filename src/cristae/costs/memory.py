@@ -215,7 +215,7 @@ def cells_memory(work: Work) -> Memory:
     planes = work.plane * (16 * (work.itemsize + 2) + 120)
     words = "one gap between labelled slices (cells.growth_gb, or a labelled slice in the longest one)"
     # Of several gaps in work each has its planes, and all together grow in what is allowed.
-    grow = Step(words, 0, planes, growing, growing * work.at_once)
+    grow = Step(words, 0, planes, growing, growing * how_many(work))
     return Memory((grow, _pyramid(work, 4, labels=True)))
 
 
