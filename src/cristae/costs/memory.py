@@ -128,7 +128,8 @@ def _pyramid(work: Work, itemsize: int, labels: bool) -> Step:
     """Coarser levels are made shard by shard, each from voxels of a box twice as long."""
     finest = math.prod(min(2 * s, n) for s, n in zip(SHARD, work.shape, strict=True))
     coarse = math.prod(min(s, n) for s, n in zip(SHARD, work.shape, strict=True))
-    held = finest * itemsize + coarse * itemsize
+    # What is written is held by chunks, compressed and as a shard besides.
+    held = finest * itemsize + 4 * coarse * itemsize
     # Means: an edge may be repeated, and they are numbers of 4 bytes that are rounded.
     return Step("coarser levels of a stored volume", held if labels else held + finest * itemsize + 12 * coarse)
 
@@ -222,7 +223,9 @@ def cells_memory(work: Work) -> Memory:
 def track_memory(work: Work) -> Memory:
     """Return what tracking holds: a few slices, and a table with a row for each region of each slice."""
     regions = 1e-2 * work.plane * work.shape[0]
-    return Memory((Step("slices in work, and a table of regions", regions, 40 * work.plane), _pyramid(work, 4, True)))
+    # Labelled slices are read when they are asked for, or held: 4 bytes a pixel.
+    held = regions + 4 * work.plane * work.n_labelled
+    return Memory((Step("slices in work, and a table of regions", held, 60 * work.plane), _pyramid(work, 4, True)))
 
 
 def objects_memory(work: Work) -> Memory:

@@ -18,7 +18,7 @@ from cristae.annotations import IGNORE_ID
 from cristae.blockwise import Journal, n_workers
 from cristae.errors import DataError
 from cristae.geometry import Box
-from cristae.io.ome_zarr import build_pyramid, open_volume
+from cristae.io.ome_zarr import build_pyramid, open_volume, shard_shape
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.cells import slice_layer
@@ -112,7 +112,9 @@ def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSe
     complete = set(project.annotations.complete_slices(name))
     anchors = {z: _anchor(project, name, z) for z in labelled if z in complete}
     try:
-        return follow(Planes(source), write, anchors, settings=following, progress=options.progress("track"))
+        # Cells are stored slice by slice, and read so: a slab of them would stay as long as one of its planes is held.
+        planes = Planes(source, thickness=shard_shape(source)[0])
+        return follow(planes, write, anchors, settings=following, progress=options.progress("track"))
     except ValueError as error:
         raise DataError(f"the cells of {cells.path.name} cannot be tracked: {error}") from error
 
