@@ -52,6 +52,11 @@ STAGES = {
 }
 
 
+def test_cross_validation_refuses_too(done):
+    with pytest.raises(ResourceError, match="train needs about"):
+        cristae.cross_validate(done, options=LITTLE)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_cannot_keep_it_says_so_before_it_begins(done, stage):
     before = {path.name for path in (done.path / "runs").iterdir()}
