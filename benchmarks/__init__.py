@@ -37,5 +37,7 @@ ROWS = (
     "align_drift",
     "prepare_speed",
     "import_speed",
+    "pipeline_memory",
+    "projection",
 )
 """Names of all rows, in the order of the table."""

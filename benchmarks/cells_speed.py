@@ -34,7 +34,7 @@ def run(quick: bool) -> Result:
     """Time all methods."""
     cv2.setNumThreads(1)
     gap = _gap(20 if quick else LAST)
-    settings = separation(CellsSettings(), gap, VOXEL, 4 * 2**30)
+    settings = separation(CellsSettings(), gap, VOXEL)
     _time(_gap(10, size=256), settings, METHODS)  # compiles
     found = _time(gap, settings, METHODS)
     slowest = max(found, key=lambda name: found[name])

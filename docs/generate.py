@@ -38,6 +38,7 @@ from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.study_networks import StudyNetworksSettings
 from cristae.stages.track import TrackSettings
 from cristae.stages.train_settings import PRESETS, TrainSettings
+from cristae.stages.workload import PlanSettings
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run: python docs/generate.py -->"
@@ -60,6 +61,11 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("study_networks", StudyNetworksSettings, "Used by `cristae study`, with those of `train`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("compare", CompareSettings, "Used by `cristae compare`."),
+    (
+        "plan",
+        PlanSettings,
+        "Keywords of `cristae.plan`; options on the command line. What is left out is as the project has it.",
+    ),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (

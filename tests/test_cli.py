@@ -17,8 +17,10 @@ from PIL import Image
 
 from cristae.cli import cli, main
 from cristae.console import Stage, parse_class, parse_group, parse_slices, parse_value
+from cristae.costs.pace import Rates
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.project import Project
+from cristae.stages import planning
 from measured_projects import measured_objects, measured_project
 
 SMALL = {
@@ -419,3 +421,29 @@ def test_a_stack_is_prepared_and_taken_back(call, ready):
     assert code == 0 and "in use: raw" in out and "image in use: raw" in err
     assert call("equalise", ready, "--use", "nothing")[0] == 2
     assert call("align", ready, "--use", "raw", "--set", "align.seed=1")[0] == 2
+
+
+def test_plan_says_what_stages_take_before_anything_runs(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "measure_rates", lambda *words, **rest: Rates(forward_s=(0.5,), training_s=(1.5,)))
+    monkeypatch.chdir(tmp_path)
+    sizes = ("--shape", 64, 900, 800, "--voxel-size", 8, 8, 8, "--classes", 3, "--labelled", 5)
+    sets = ("--set", "train.base_width=2", "--set", "train.tile_px=32")
+    code, out, err = call("plan", *sizes, *sets)
+    assert code == 0, err
+    assert "64 × 900 × 800 voxels of 8 × 8 × 8 nm (z, y, x); 3 classes of organelles; 5 labelled slices" in out
+    assert "estimates" in out
+    code, out, err = call("plan", *sizes, *sets, "--json", "--max-ram", 0.2, "--executor", "threads:2")
+    facts = strict(out)
+    assert [one["stage"] for one in facts["stages"]][:3] == ["import", "train", "predict"]
+    assert len(facts["problems"]) == len(facts["stages"])
+    code, out, err = call("plan")
+    assert (code, out) == (3, "")
+    assert "project.toml" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_of_memory_is_an_option_of_all_stages(call, tmp_path):
+    project = Project.create(tmp_path / "p", (4.0, 4.0, 4.0))
+    code, _, err = call("track", project.path, "--max-ram", -1)
+    assert code == 2
+    assert "--max-ram is a number of GB above 0" in err

@@ -50,6 +50,8 @@ from cristae.stages.objects import objects_settings
 from cristae.stages.options import Options
 from cristae.stages.phantom import phantom as _phantom
 from cristae.stages.pipeline import run as _run
+from cristae.stages.planning import Plan
+from cristae.stages.planning import plan as _plan
 from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
@@ -63,6 +65,7 @@ from cristae.stages.track import track as _track
 from cristae.stages.track import track_settings
 from cristae.stages.train import train as _train
 from cristae.stages.train_settings import train_settings
+from cristae.stages.workload import PlanSettings
 from cristae.volume import Volume
 
 Folder = Project | Path | str
@@ -269,6 +272,22 @@ def run(
     opened = open_project(project)
     _run(opened, settings or {}, options)
     return write_report(opened, options=options)
+
+
+def plan(
+    project: Folder | None = None,
+    *,
+    options: Options | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    **volume: Any,
+) -> Plan:
+    """Return what every stage takes on this machine, before anything runs.
+
+    Of a project, or of a volume that there is not yet, whose settings are those of `PlanSettings`. `settings` are
+    grouped by stage: ``{"train": {"network": "transunet"}}``; ``options.executor`` and ``options.max_ram_gb`` count.
+    """
+    opened = None if project is None else open_project(project)
+    return _plan(opened, resolve_settings(PlanSettings, volume), settings, options)
 
 
 def status(project: Folder) -> list[StageStatus]:

@@ -22,6 +22,7 @@ from cristae.console import (
     stage_options,
 )
 from cristae.errors import CristaeError, UsageError
+from cristae.plan_command import plan
 from cristae.preparation_commands import add_preparation
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
@@ -122,6 +123,7 @@ add_preparation(cli)
 
 
 cli.add_command(check)
+cli.add_command(plan)
 
 
 @cli.command()

@@ -87,8 +87,9 @@ def parse_value(text: str) -> Any:
 def stage_options(command: Command) -> Command:
     """Give a command the options that all stages share, as its first argument."""
 
-    def wrapped(changes: Sequence[str], quiet: bool, as_json: bool, force: bool, executor: str, **rest: Any) -> Any:
-        return command(Stage(changes, quiet, as_json, force=force, executor=executor), **rest)
+    def wrapped(changes: Sequence[str], quiet: bool, as_json: bool, **rest: Any) -> Any:
+        work = {name: rest.pop(name) for name in ("force", "executor", "max_ram_gb")}
+        return command(Stage(changes, quiet, as_json, **work), **rest)
 
     wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
     for option in (
@@ -100,6 +101,13 @@ def stage_options(command: Command) -> Command:
             show_default=True,
             metavar="serial|threads:N|dask:ADDRESS|dask:local:N",
             help="Who works on the blocks: this process, its threads, or the workers of a Dask cluster.",
+        ),
+        click.option(
+            "--max-ram",
+            "max_ram_gb",
+            type=float,
+            metavar="GB",
+            help="Memory to keep within; a stage that cannot says so before it begins.",
         ),
         click.option("--force", is_flag=True, help="Do it again even if it is finished."),
         click.option(

@@ -134,12 +134,15 @@ class SlabPredictor:
 
     def __call__(self, block: Block, image: np.ndarray) -> list[np.ndarray]:
         """Return one uint8 ``block.write.shape`` array per class: probability × 255; then the disagreements."""
-        slabs: list[list[np.ndarray]] = []
+        slabs: list[np.ndarray] = []
         first, stop = block.write.start[0], block.write.stop[0]
         for z in range(first, stop, self.inference.batch):
             chosen = range(z, min(z + self.inference.batch, stop))
-            slabs.extend(self._slices(block, image, chosen))
-        return [np.stack(planes) for planes in zip(*slabs, strict=True)]
+            for at, planes in zip(chosen, self._slices(block, image, chosen), strict=True):
+                slabs = slabs or [np.empty(block.write.shape, np.uint8) for _ in planes]
+                for slab, plane in zip(slabs, planes, strict=True):
+                    slab[at - first] = plane
+        return slabs
 
     def whole(self, planes: np.ndarray) -> np.ndarray:
         """Return probabilities ``(slices, classes, y, x)`` of whole slices that are prepared, at their resolution.

@@ -35,6 +35,7 @@ from cristae.report.networks import networks_section
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, score_words
+from cristae.stages.limits import NoSettings, keep_memory
 from cristae.stages.options import Options
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -88,6 +89,8 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         If the folder cannot be written.
     """
     options = options or Options()
+    if project.has_image:
+        keep_memory("report", project, NoSettings(), options)
     found = gather(project)
     folder = project.path / "report"
     with writable(folder):

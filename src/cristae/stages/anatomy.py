@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -26,6 +27,7 @@ from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import Contingency, contingency
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.limits import keep_memory
 from cristae.stages.objects import objects, objects_settings, write_table
 from cristae.stages.options import Options
 from cristae.volume import Volume
@@ -84,6 +86,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         options.notify(f"anatomy: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     options.check()
+    settings, options = keep_memory("anatomy", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")
@@ -117,9 +120,7 @@ def current_objects(project: Project, options: Options) -> Run:
     ):
         return found
     # Doing this again is for `cristae objects`.
-    return objects(
-        project, objects_settings(project, {}), Options(False, options.executor, options.progress, options.notify)
-    )
+    return objects(project, objects_settings(project, {}), replace(options, force=False))
 
 
 def _relate(

@@ -16,6 +16,7 @@ import numpy as np
 
 from cristae.annotations import IGNORE_ID
 from cristae.blockwise import Journal
+from cristae.costs.memory import growth_bytes, growth_reduction
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Box, Grid
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume
@@ -25,6 +26,7 @@ from cristae.separation.separate import METHODS, separate
 from cristae.stages.cells_settings import CellsSettings, cells_settings, separation
 from cristae.stages.choose import choose
 from cristae.stages.gaps import GapSources
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.volume import Volume
 from cristae.wording import number_ranges
@@ -73,6 +75,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
             f"{name}; predict one (cristae train, cristae predict), or choose among {possible}"
         )
     options.check()
+    settings, options = keep_memory("cells", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -121,15 +124,14 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     gaps = sources.gaps()
     journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
     finished = journal.finished(tiling)
-    crew = options.crew(run.path)
-    max_bytes = settings.max_ram_gb * 2**30 / crew.n_together
+    crew, at_most = options.crew(run.path), _at_once(gaps, sources.project.image.grid, settings)
     highest = max(int(sources.labels(z).max()) for z in sources.labelled)
     progress = options.progress("cells")
 
     def work(index: int) -> str:
         first, last = gaps[index]
         gap = replace(sources.gap(first, last), first_new_id=highest + 1 + index * IDS_PER_GAP)
-        how = separation(settings, gap, sources.project.image.grid.voxel_size, max_bytes)
+        how = separation(settings, gap, sources.project.image.grid.voxel_size)
         # A labelled slice between two gaps is written by the later one.
         stop = last if index + 1 < len(gaps) else last + 1
         n_new, handovers = 0, Handovers(gap.before, gap.after)
@@ -150,13 +152,20 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
 
     notes = list(finished)
     todo = [index for index in range(len(gaps)) if not any(note.split()[0] == str(index) for note in notes)]
-    for note in crew.unordered(work, todo):
+    for note in crew.unordered(work, todo, at_most):
         journal.add(tiling, note)
         notes.append(note)
         progress(len(notes), len(gaps))
     build_pyramid(run.path / f"{sources.name}.ome.zarr", crew.unordered)
     run.update(renamed=_tell_renamed(notes, gaps, options))
     return sum(int(note.split()[1]) for note in notes)
+
+
+def _at_once(gaps: Sequence[tuple[int, int]], grid: Grid, settings: CellsSettings) -> int:
+    """Return how many gaps may be in work at a time: one at least."""
+    longest = (max(last - first for first, last in gaps) + 1, *grid.shape[1:])
+    each = growth_bytes(longest, growth_reduction(longest, settings.growth_gb * 2**30))
+    return max(1, int(settings.max_ram_gb * 2**30 // each))
 
 
 def _tell_renamed(notes: Sequence[str], gaps: Sequence[tuple[int, int]], options: Options) -> list[list[int]]:

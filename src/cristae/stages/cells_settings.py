@@ -44,7 +44,15 @@ class CellsSettings(BaseModel):
     smallest_body_um2: float = Field(0.08, ge=0, description="a smaller part of a slice is an island, never cut")
     tries: int = Field(5, ge=1, description="labelled slices that methods are tried on, evenly spread")
     try_px: int = Field(1024, ge=64, description="longest side of slices when methods are tried; larger are reduced")
-    max_ram_gb: float = Field(4.0, gt=0, description="memory that gaps in work may take")
+    growth_gb: float = Field(
+        4.0,
+        gt=0,
+        description="memory in which cells grow through one gap: where it would take more, they grow at a coarser "
+        "resolution, and their outlines are found at the full one",
+    )
+    max_ram_gb: float = Field(
+        4.0, gt=0, description="memory that decides how many gaps are worked on at a time; results do not depend on it"
+    )
 
 
 def cells_settings(project: Project, changes: Mapping[str, Any]) -> CellsSettings:
@@ -55,7 +63,7 @@ def cells_settings(project: Project, changes: Mapping[str, Any]) -> CellsSetting
     return settings
 
 
-def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres, max_bytes: float) -> SeparationSettings:
+def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres) -> SeparationSettings:
     """Return the settings of a separation in voxels, for one gap of slices of this voxel size."""
     pixel = min(voxel_size[1:])
     smallest = min(voxel_size)
@@ -77,5 +85,5 @@ def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres, max_by
         neighbours=settings.neighbours,
         flow=replace(PRESETS[settings.flow], reduction=settings.flow_reduction),
         growth=growth,
-        reduction=reduction_for(gap, max_bytes),
+        reduction=reduction_for(gap, settings.growth_gb * 2**30),
     )

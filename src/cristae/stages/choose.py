@@ -61,7 +61,7 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
     gap = sources.gap(first, last, factor)
     voxel_size = (grid.voxel_size[0], grid.voxel_size[1] * factor, grid.voxel_size[2] * factor)
     begun = time.monotonic()
-    how = separation(settings, gap, voxel_size, settings.max_ram_gb * 2**30)
+    how = separation(settings, gap, voxel_size)
     found = next(itertools.islice(separate(gap, method, how), z - first, None))
     truth = sources.labels(z, factor)
     seen = sources.seen(z, factor)

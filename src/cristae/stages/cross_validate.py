@@ -11,6 +11,7 @@ from cristae.errors import DataError
 from cristae.learn.targets import targets_of
 from cristae.project import Project, Run
 from cristae.stages.evaluate import evaluate_settings
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, predict_settings
 from cristae.stages.predict_slices import predict_slices
@@ -55,6 +56,8 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
         project.ask_again(run)
         options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    keep_memory("train", project, settings, options)
+    how, options = keep_memory("predict", project, how, options)
     keep_freed_memory()
     progress = options.progress("cross-validation")
     with project.lock(), project.record(run, begun.named, inputs):

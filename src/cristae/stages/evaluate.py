@@ -29,6 +29,7 @@ from cristae.metrics.voxel import EmptyRule
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.calibration import Certainty
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.score_cells import (
     FoundCells,
@@ -122,6 +123,7 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     size = " × ".join(f"{length:g}" for length in project.truth.grid.voxel_size)
     subjects = [*classes, *([f"{cells.name} (objects)"] if cells else [])]
     options.notify(f"evaluate: {', '.join(subjects)}, voxels of {size} nm (z, y, x)")
+    settings, options = keep_memory("evaluate", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         scale = Scale(project.truth.grid.voxel_size, settings.tolerance_nm)
         pairs, certainty = _pairs(project.truth, masks, options), None

@@ -140,10 +140,10 @@ class LeftOut:
         DataError
             If no cell is large enough to be scored, or a map that the method needs is absent.
         """
-        parts, n_together = list[_Part](), crew.n_together
+        parts = list[_Part]()
 
         def work(stretch: int) -> _Part:
-            return self._work(plan, method, stretch, n_together)
+            return self._work(plan, method, stretch)
 
         for part in crew.unordered(work, range(len(plan.stretches))):
             parts.append(part)
@@ -179,12 +179,12 @@ class LeftOut:
             "n_scored_slices": len(plan.scored),
         }
 
-    def _work(self, plan: Plan, method: str, stretch: int, n_together: int) -> _Part:
+    def _work(self, plan: Plan, method: str, stretch: int) -> _Part:
         """Separate and score the slices of one stretch; called from several threads."""
         first, last = plan.stretches[stretch]
         sources, scored = replace(self.sources, labelled=plan.labelled), set(plan.scored)
         gap = replace(sources.gap(first, last, self.reduction), first_new_id=FIRST_NEW_ID + stretch * IDS_PER_GAP)
-        how = separation(self.how, gap, self.voxel_size, self.how.max_ram_gb * 2**30 / n_together)
+        how = separation(self.how, gap, self.voxel_size)
         table, seconds, n_found = contingency(np.zeros(0, np.int64), np.zeros(0, np.int64)), 0.0, 0
         slices = _slices(gap, method, how)
         for z in range(first, last + 1):

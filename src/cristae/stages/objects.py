@@ -28,6 +28,7 @@ from cristae.geometry import Block, Grid, Voxels, blocks
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
 from cristae.volume import Volume
@@ -89,6 +90,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         options.notify(f"objects: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     options.check()
+    settings, options = keep_memory("objects", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

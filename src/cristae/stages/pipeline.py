@@ -11,6 +11,7 @@ from cristae.stages.anatomy import anatomy, anatomy_settings
 from cristae.stages.cells import cells
 from cristae.stages.cells_settings import cells_settings
 from cristae.stages.evaluate import evaluate, evaluate_settings
+from cristae.stages.limits import check_memory
 from cristae.stages.measure import measure, measure_settings
 from cristae.stages.objects import mask_classes, objects, objects_settings
 from cristae.stages.options import Options
@@ -49,6 +50,7 @@ def run(project: Project, settings: Mapping[str, Mapping[str, Any]], options: Op
     unknown = sorted(set(settings) - set(STAGES))
     if unknown:
         raise UsageError(f"unknown stage {unknown[0]!r} in the settings; there are {', '.join(STAGES)}")
+    check_memory(project, settings, options)
     runs = [train(project, train_settings(project, settings.get("train", {})), options)]
     runs.append(predict(project, predict_settings(project, settings.get("predict", {})), options))
     with_cells = any(project.annotations.has_instances(name) for name in project.annotations.classes)

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import convolve1d
 
 from cristae.blockwise import Execution, Journal, map_blocks
+from cristae.costs.memory import prediction_blocks
+from cristae.costs.work import Network, Work
 from cristae.errors import DataError, ResourceError
 from cristae.files import copy_folder
 from cristae.geometry import Block, Grid, Voxels
@@ -23,6 +25,7 @@ from cristae.learn.turned import ORDERS, turn_back
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.layers import disagreement_of
+from cristae.stages.limits import keep_memory
 from cristae.stages.networks import AxisPredictor, Order, Tiles, prepare
 from cristae.stages.options import Options
 from cristae.stages.schemes import choose_device
@@ -89,6 +92,7 @@ def predict(project: Project, settings: PredictSettings | None = None, options: 
         options.notify(f"predict: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     options.check()
+    settings, options = keep_memory("predict", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
@@ -227,20 +231,12 @@ def block_shape(image: Volume, predictor: SlabPredictor, n_classes: int, max_ram
     ResourceError
         If not even one shard with its surrounding tiles fits.
     """
-    _, n_y, n_x = image.shape
     budget = min(max_ram_gb * 2**30, 0.8 * psutil.virtual_memory().total)
-    factor = predictor.view.reduction
-    shards = [(SHARD[0], n_y, n_x), (SHARD[0], SHARD[1] * 4, n_x), (SHARD[0], SHARD[1], n_x), SHARD]
-    for depth, height, width in shards:
-        halo = _halo(predictor.halo, (depth, height, width), image.shape)
-        rows, columns = min(n_y, height + 2 * halo[1]), min(n_x, width + 2 * halo[2])
-        read = image.dtype.itemsize * (depth + 2 * halo[0]) * rows * columns
-        written = depth * min(height, n_y) * min(width, n_x) * n_classes
-        plane = rows * columns / factor**2
-        floats = plane * (2 * predictor.view.n_channels + n_classes + 2) + 2 * min(height, n_y) * min(width, n_x)
-        # Two blocks are read (this one and the next), two written (this one and the last).
-        if 2 * (read + written) + 4 * floats <= budget:
-            return _aligned((depth, height, width))
+    view = predictor.view
+    network = Network(n_classes, view.n_channels, reduction=view.reduction)
+    for block, held in prediction_blocks(Work(image.shape, image.dtype.itemsize), network, predictor.halo):
+        if held <= budget:
+            return _aligned(block)
     raise ResourceError(
         f"not even one block of {SHARD} voxels fits into {budget / 2**30:.1f} GB of memory; raise "
         "predict.max_ram_gb, or lower predict.tile_px"

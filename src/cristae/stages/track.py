@@ -24,6 +24,7 @@ from cristae.io.ome_zarr import build_pyramid, open_volume, shard_shape
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.cells import slice_layer
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.planes import Planes
 from cristae.stages.predict import publish
@@ -82,6 +83,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
         options.notify(f"track: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
     options.check()
+    settings, options = keep_memory("track", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

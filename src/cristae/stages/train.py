@@ -23,6 +23,7 @@ from cristae.learn.targets import Target, targets_of
 from cristae.nets.contract import Build
 from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
+from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
 from cristae.stages.start import beginning, origin_of, reduction_of, start
@@ -56,6 +57,7 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
         project.ask_again(run)
         options.notify(f"train: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    keep_memory("train", project, settings, options)
     keep_freed_memory()
     torch.use_deterministic_algorithms(settings.deterministic)
     with project.lock(), project.record(run, begun.named, inputs):

@@ -82,7 +82,9 @@ def measure_crops(
         found, wrong = measure_crop(loaded.features, crop)
         return row, found, wrong
 
-    for done, (row, found, wrong) in enumerate(walk.crew.unordered(work, todo.tolist()), start=1):
+    largest = int(sizes.box_voxels[todo].max(initial=1))
+    at_once = walk.crops_at_once(min(largest, reader.max_voxels))
+    for done, (row, found, wrong) in enumerate(walk.crew.unordered(work, todo.tolist(), at_once), start=1):
         values[row] = [found[column] for column in columns]
         for name, sentence in wrong.items():
             problems.setdefault(name, f"{sentence} (object {sizes.ids[row]} of {reader.layer.name})")

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 
 BYTES_PER_VOXEL = 32
 """What a voxel of a block takes at most while it is worked on, found by measurement."""
+CROP_BYTES = 40
+"""What a voxel of the crop of one object takes at most."""
 SMALLEST_SIDE = 32
 
 
@@ -231,6 +233,10 @@ class Walk:
         n = [-(-length // side) for length in grid.shape]
         z, y, x = (voxels // side).T
         return np.asarray((z * n[1] + y) * n[2] + x)
+
+    def crops_at_once(self, largest: int) -> int:
+        """Return how many crops of at most so many voxels may be in work at a time: one at least."""
+        return max(1, int(self.memory // (CROP_BYTES * largest)))
 
     def _side(self, grid: Grid, halo: Voxels) -> int:
         """Return the largest side, halved as often as it takes, of which a block fits into the memory."""

@@ -49,6 +49,11 @@ class Sizes:
     beside_unseen: np.ndarray
     n_pictured: np.ndarray
 
+    @property
+    def box_voxels(self) -> np.ndarray:
+        """int64 ``(n,)``: voxels of the bounding box of each object."""
+        return (self.moments.high + 1 - self.moments.low).astype(np.int64).prod(axis=1)
+
     def meets(self, box: Box) -> bool:
         """Say whether any bounding box reaches into a box."""
         return bool(((self.moments.low < box.stop) & (self.moments.high >= box.start)).all(axis=1).any())
