@@ -10,20 +10,19 @@ from typing import Any
 import click
 
 from cristae.allocation import wait_asleep
-from cristae.cli_check import check
+from cristae.commands.check import check
+from cristae.commands.importing import import_group
+from cristae.commands.plan import plan
+from cristae.commands.preparing import align, equalise
 from cristae.console import (
     GroupWithDefault,
     Stage,
-    parse_class,
     parse_group,
-    parse_slices,
     project_argument,
     score_table,
     stage_options,
 )
 from cristae.errors import CristaeError, UsageError
-from cristae.plan_command import plan
-from cristae.preparation_commands import add_preparation
 
 preset_option = click.option("--preset", help="Named settings of training: default, fast, machireddy2023.")
 
@@ -57,73 +56,8 @@ def init(project: Path, voxel_size: tuple[float, float, float], classes: tuple[s
     click.echo(f"{made.path}: voxels of {' × '.join(f'{size:g}' for size in voxel_size)} nm (z, y, x)")
 
 
-@cli.group("import")
-def import_group() -> None:
-    """Bring in images and labels."""
-
-
-@import_group.command("image")
-@click.argument("project", type=click.Path(path_type=Path))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--allow-missing", is_flag=True, help="Fill slices missing from the numbering with 0.")
-@click.option("--invert", is_flag=True, help="Make dark bright and bright dark.")
-@stage_options
-def import_image(stage: Stage, project: Path, source: Path, **flags: bool) -> None:
-    """Bring in the micrograph: a folder of slices, TIFF, OME-Zarr, MRC, HDF5, Amira, NRRD or NIfTI.
-
-    A dataset in an HDF5 file is named behind a colon: stack.h5:/volumes/raw.
-    """
-    from cristae import api  # noqa: PLC0415
-
-    given = {name: True for name, value in flags.items() if value}
-    volume = api.import_image(project, source, options=stage.options, **given | stage.settings("import"))
-    facts = {"shape": volume.shape, "voxel_size_nm": volume.grid.voxel_size, "dtype": str(volume.dtype)}
-    stage.show(facts, f"imported {' × '.join(map(str, volume.shape))} voxels (z, y, x) into {project}")
-
-
-def _label_command(verb: str, purpose: str) -> None:
-    @import_group.command(verb, help=purpose)
-    @click.argument("project", type=click.Path(path_type=Path))
-    @click.argument("source", type=click.Path(path_type=Path))
-    @click.option(
-        "--class",
-        "classes",
-        multiple=True,
-        required=True,
-        metavar="NAME[=VALUES]",
-        help="Class in the files: all values but 0, or the given ones (nucleus=1,2); repeatable.",
-    )
-    @click.option("--slices", metavar="Z,Z,...", help="z of each page, or which slices of a full stack are labelled.")
-    @click.option("--first-slice", type=int, help="Number that file names give to slice 0.")
-    @click.option("--ignore-value", type=int, help="Value in the files that says nobody looked.")
-    @click.option("--partial", multiple=True, metavar="NAME", help="Class of which not every object is painted.")
-    @click.option("--instances", is_flag=True, help="Values are ids of objects, such as cells; keep them.")
-    @click.option("--drawn-on", type=click.Choice(["raw", "aligned"]), help="Which slices were painted.")
-    @stage_options
-    def command(stage: Stage, project: Path, source: Path, classes: tuple[str, ...], **rules: Any) -> None:
-        from cristae import api  # noqa: PLC0415
-
-        rules["slices"] = parse_slices(rules["slices"])
-        named = [parse_class(text) for text in classes]
-        rules["classes"] = dict(named)
-        if len(rules["classes"]) < len(named):
-            raise UsageError("--class names a class twice; give all its values at once, such as --class nucleus=1,7")
-        function = api.import_labels if verb == "labels" else api.import_truth
-        found = function(project, source, options=stage.options, **rules | stage.settings("import"))
-        facts = {name: list(found.labelled_slices(name)) for name in found.classes}
-        stage.show(facts, "\n".join(f"{name}: {len(z)} slices in {found.path.name}" for name, z in facts.items()))
-
-
-_label_command(
-    "labels",
-    "Bring in labelled slices to learn from: a folder, or a file of any format (MIB .model too).",
-)
-_label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
-add_preparation(cli)
-
-
-cli.add_command(check)
-cli.add_command(plan)
+for command in (import_group, check, align, equalise, plan):
+    cli.add_command(command)
 
 
 @cli.command()

@@ -20,64 +20,30 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from cristae.annotations import Annotations
-from cristae.environment import environment, peak_memory_mb
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Grid, Nanometres
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
 from cristae.project_file import FORMAT, PREPARING, ProjectFile, without_none
+from cristae.project_run import Run, last_wanted, recorded
 from cristae.settings import explain
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
-Status = Literal["running", "finished", "interrupted", "failed"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One computation of one stage: a folder with its settings, its manifest and its outputs."""
-
-    path: Path
-    stage: str
-    id: str
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What is known of this run; empty before it begins."""
-        try:
-            return dict(json.loads((self.path / "manifest.json").read_text()))
-        except FileNotFoundError:
-            return {}
-        except json.JSONDecodeError as error:
-            raise DataError(f"{self.path / 'manifest.json'} is damaged; delete {self.path} and run again") from error
-
-    @property
-    def finished(self) -> bool:
-        """Whether all outputs are there."""
-        return self.manifest.get("status") == "finished"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The complete settings of this run."""
-        return tomllib.loads((self.path / "settings.toml").read_text())
-
-    def update(self, **facts: Any) -> None:
-        """Add facts (anything JSON can hold) to the manifest, all or nothing."""
-        write_atomically(self.path / "manifest.json", json.dumps({**self.manifest, **facts}, indent=1) + "\n")
+__all__ = ["Project", "Run"]
 
 
 @dataclass(frozen=True)
@@ -229,9 +195,21 @@ class Project:
     @property
     def image_fingerprint(self) -> str:
         """What results depend on of the image: its content, and which slices are left out as bad."""
-        facts = self.image_facts
+        return self._fingerprint(self.image_facts)
+
+    def _fingerprint(self, facts: Mapping[str, Any]) -> str:
         bad = {*self._lost(facts)} - set(facts.get("missing", ()))
         return str(facts.get("digest")) + (f" without {number_ranges(bad)}" if bad else "")
+
+    @property
+    def lost_raw_slices(self) -> tuple[int, ...]:
+        """The same of the image as it was imported."""
+        return self._lost(self.raw_facts)
+
+    @property
+    def raw_fingerprint(self) -> str:
+        """The same of the image as it was imported."""
+        return self._fingerprint(self.raw_facts)
 
     def _lost(self, facts: Mapping[str, Any]) -> tuple[int, ...]:
         bad, depth = self.file.bad_slices, len(facts.get("slice_mean", ()))
@@ -327,7 +305,7 @@ class Project:
         # Slices of another image lie otherwise, and may be larger.
         fits = [run for run in self.runs(stage) if stage in PREPARING or run.manifest.get("prepared", "") == used]
         finished = [run for run in fits if run.finished]
-        return max(finished, key=lambda run: _last_wanted(run.manifest), default=None)
+        return max(finished, key=lambda run: last_wanted(run.manifest), default=None)
 
     def ask_again(self, run: Run) -> None:
         """Make a finished run the latest of its stage: later stages rest on it, not on one made in between."""
@@ -377,45 +355,9 @@ class Project:
         An interrupted or failed run keeps what it has, to be resumed under the same id. One that is refused before it
         has written anything leaves nothing.
         """
-        new = not run.path.exists()
-        before = {} if run.finished else run.manifest  # one that is done again starts from nothing
-        with writable(self.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            for left in run.path.glob(".*.json.*.partial"):  # by one who was killed
-                left.unlink(missing_ok=True)
-            complete = without_none(settings.model_dump(mode="json"))
-            write_atomically(run.path / "settings.toml", tomli_w.dumps(complete))
-            run.update(
-                stage=run.stage,
-                id=run.id,
-                status="running",
-                started=before.get("started", time.time()),
-                resumed=before.get("resumed", -1) + 1,
-                inputs=dict(inputs),
-                prepared=self.file.prepared or "",
-                environment=environment(),
-            )
-        earlier, begin = float(before.get("seconds", 0.0)), time.monotonic()
-        status: Status = "failed"
-        try:
-            with writable(self.path):
-                yield run
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except (DataError, UsageError):
-            if new and _holds_no_output(run.path):
-                shutil.rmtree(run.path, ignore_errors=True)
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                run.update(
-                    status=status,
-                    ended=time.time(),
-                    seconds=round(earlier + time.monotonic() - begin, 3),
-                    peak_memory_mb=peak_memory_mb(),
-                )
+        facts = {"inputs": dict(inputs), "prepared": self.file.prepared or ""}
+        with writable(self.path), recorded(run, without_none(settings.model_dump(mode="json")), facts):
+            yield run
 
     def inside(self, path: Path | str) -> Path:
         """Return `path`, which a file of this project names, as a path inside the project.
@@ -434,11 +376,3 @@ class Project:
     def _save(self, content: ProjectFile) -> None:
         with writable(self.path):
             write_atomically(self._file, tomli_w.dumps(without_none(content.model_dump(mode="json"))))
-
-
-def _last_wanted(manifest: Mapping[str, Any]) -> float:
-    return max(float(manifest["ended"]), float(manifest.get("asked_again", 0)))
-
-
-def _holds_no_output(path: Path) -> bool:
-    return {file.name for file in path.rglob("*") if not file.is_dir()} <= {"settings.toml", "manifest.json"}

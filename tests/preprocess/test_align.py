@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from cristae.preprocess.align import FINEST, build_pyramid, reduction, register, scaled
+from cristae.preprocess.align import register, scaled
+from cristae.preprocess.pyramid import FINEST, build_pyramid, reduction
 
 SIDE = 256
 

@@ -53,7 +53,6 @@ class AlignSettings(BaseModel):
     samples: int = Field(30_000, ge=1000, description="pixels that each step of a match looks at, drawn anew each time")
     seed: int = Field(0, ge=0, description="of the pixels that are drawn")
     pull: float = Field(1e-3, ge=0, le=10, description="weight of no turn and no stretch against that of one match")
-    bad_slices: tuple[int, ...] = Field((), description="slices to bridge, besides missing ones")
     remove_drift: float | None = Field(
         None,
         gt=0,
@@ -94,8 +93,8 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
             f"slices that are turned ({settings.model}) cannot be moved by whole pixels; choose one of them"
         )
     raw, facts = check_raw(project)
-    bad = _bad_slices(settings.bad_slices, facts, raw.shape[0])
-    inputs = {"raw": str(facts["digest"])}
+    bad = list(project.lost_raw_slices)
+    inputs = {"raw": project.raw_fingerprint}
     run = project.run("align", settings, inputs)
     if is_made(run) and not options.force:
         with project.lock():
@@ -120,20 +119,11 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
             interpolation: Interpolation = "linear" if settings.interpolation == "linear" else "cubic"
             write_image(Warping(raw, read_transforms(run), grid, interpolation), run, (raw, facts), grid, options)
             shape = list(grid.shape)
-            run.update(raw=inputs["raw"], aligned=run.path.name, shape=shape, bad_slices=bad, **found)
+            run.update(raw=str(facts["digest"]), aligned=run.path.name, shape=shape, bad_slices=bad, **found)
             _say(found, table, path, options)
             shutil.rmtree(run.path / ".pairs", ignore_errors=True)
         take_into_use(project, run, options)
     return run
-
-
-def _bad_slices(named: Sequence[int], facts: Mapping[str, Any], depth: int) -> list[int]:
-    beyond = sorted(z for z in named if not 0 <= z < depth)
-    if beyond:
-        raise UsageError(
-            f"bad slices {number_ranges(beyond)} lie outside of the stack, whose last slice is {depth - 1}"
-        )
-    return sorted({*named, *(int(z) for z in facts.get("missing", ()))})
 
 
 class Warping:
@@ -223,7 +213,7 @@ def _canvas(matrices: Matrices, grid: Grid, bad: Sequence[int], canvas: str) -> 
     if float(size[0]) * float(size[1]) > _LARGEST * height * width:
         raise DataError(
             f"the aligned slices would be {size[0]} × {size[1]} px, of raw ones of {height} × {width}: a match must "
-            "have gone wrong. See pairs.csv; name slices to be bridged (--set align.bad_slices=[12]), or keep to the "
+            "have gone wrong. See pairs.csv; leave out bad slices (cristae check --exclude-slices 12), or keep to the "
             "raw frame (--set align.canvas=raw)"
         )
     _, y_nm, x_nm = grid.voxel_size

@@ -16,7 +16,8 @@ import pandas as pd
 from cristae.files import write_atomically
 from cristae.geometry import Box
 from cristae.io.ome_zarr import CHUNK
-from cristae.preprocess.align import Match, Model, Pyramid, build_pyramid, reduction, register, scaled
+from cristae.preprocess.align import Match, Model, register, scaled
+from cristae.preprocess.pyramid import Pyramid, build_pyramid, reduction
 from cristae.project import Run
 from cristae.stages.moving_labels import MATRIX
 from cristae.stages.options import Options

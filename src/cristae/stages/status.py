@@ -100,7 +100,7 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "stated_nm": str(project.image_facts.get("stated_voxel_size_nm")),
         "labels": project.annotations.fingerprint(classes) if project.has_image else "",
         "truth": project.truth.fingerprint(classes),
-        "raw": str(project.raw_facts.get("digest")),
+        "raw": project.raw_fingerprint,
         "train": trained.id if trained else "",
         "voxel_size_nm": str(project.file.voxel_size_nm),
         "weights": str(trained.manifest.get("weights")) if trained else "",

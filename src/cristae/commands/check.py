@@ -1,4 +1,4 @@
-"""The command `cristae check`; see `cristae.cli`. Nothing heavy is imported before it runs."""
+"""The command that looks over an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cristae plan` on the command line."""
+"""The command that says what stages will take."""
 
 from __future__ import annotations
 
