@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cristae.separation.watershed import DRY, flood, levels_of, pass_heights
+from cristae.separation.watershed import flood, levels_of
 
 
 @st.composite
@@ -55,11 +55,6 @@ def test_each_pixel_goes_to_a_seed_with_the_lowest_pass(landscape):
     every = {label: passes(levels, seeds == label, inside) for label in np.unique(seeds[seeds != 0])}
     for place in map(tuple, np.argwhere((filled != 0) & (seeds == 0))):
         assert every[filled[place]][place] == min(heights[place] for heights in every.values())
-    heights = pass_heights(levels, seeds, inside)
-    lowest = passes(levels, seeds != 0, inside)
-    reached = (filled != 0) & (seeds == 0)
-    assert np.array_equal(heights[reached], lowest[reached])
-    assert (heights[seeds != 0] == 0).all() and (heights[(filled == 0)] == DRY).all()
 
 
 def test_water_runs_evenly_over_flat_ground_and_meets_at_the_ridge():

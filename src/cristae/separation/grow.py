@@ -4,8 +4,8 @@
 
     labelled slice   ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓   1. every voxel goes to the cell with the cheapest path to it, boundaries
            │           1   │    2     │        being dear: half-way where two cells meet without a membrane
-           ▼            ╲  │   ╭──╮   │     2. a basin that can only be entered over a high boundary is a cell that no
-        the gap          ╲ │   │ 3│   │        labelled slice meets, and gets an id of its own
+           ▼            ╲  │   ╭──╮   │     2. basins that are joined to no labelled cell, as the mean boundary is high
+        the gap          ╲ │   │ 3│   │        all around, are a cell that no labelled slice meets, with its own id
            ▲              ╲│   ╰──╯   │     3. near outlines a path says little about where exactly the membrane lies:
            │           1   ╲    2     │        the outer voxels are given back and flooded once more, along the crest
     labelled slice   ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓      of the boundary map
@@ -22,7 +22,7 @@ from numba import njit
 
 from cristae.separation.basins import Joining, join_basins
 from cristae.separation.cheapest import cheapest_paths
-from cristae.separation.watershed import flood, pass_heights
+from cristae.separation.watershed import flood
 
 Ours = Literal["paths", "basins"]
 
@@ -35,19 +35,16 @@ class Growth:
     ----------
     by
         ``paths``: every voxel goes to the cell with the cheapest path to it. ``basins``: basins of the boundary map
-        are joined where it is weak between them (`cristae.separation.basins`), which finds more of the small cells
-        that no labelled slice meets, and is worse where the map is.
+        are joined where it is weak between them (`cristae.separation.basins`). Either way, basins tell of cells that
+        no labelled slice meets.
     barrier
         What a step into a sure boundary costs a path beside its own length, in voxels' lengths.
     steps
         Relative length of a step along z, y, x: the voxel size divided by the smallest.
-    new_height
-        Of paths: boundary × 255 that must be crossed to reach a place from any labelled cell for it to be a cell of
-        its own; above 255 no new cells are made.
     new_depth
-        Of paths: boundary × 255 below which voxels of such a place count.
+        Boundary × 255 below which voxels are the inside of a cell.
     weakest
-        Of basins: they stay apart where the mean boundary × 255 between them is above this.
+        Basins stay apart where the mean boundary × 255 between them is above this.
     new_voxels
         How many voxels a cell has at least that no labelled slice meets.
     rim
@@ -57,7 +54,6 @@ class Growth:
     by: Ours = "paths"
     barrier: float = 2000.0
     steps: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    new_height: int = 128
     new_depth: int = 64
     weakest: float = 100.0
     new_voxels: int = 200
@@ -100,9 +96,10 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
 def _by_paths(
     seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
 ) -> np.ndarray:
-    if growth.new_height <= 255:
-        seeds = _with_new_cells(seeds, boundary, allowed, growth, first_new_id)
-    return cheapest_paths(seeds, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)[0]
+    cells = join_basins(seeds, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id)
+    new = (cells >= first_new_id) & (boundary < growth.new_depth)
+    start = np.where(new & (seeds == 0), cells, seeds).astype(np.int32)
+    return cheapest_paths(start, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)[0]
 
 
 def _by_basins(
@@ -110,20 +107,6 @@ def _by_basins(
 ) -> np.ndarray:
     cells = join_basins(seeds, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id)
     return flood(boundary, np.where(seeds > 0, seeds, cells).astype(np.int32), allowed)
-
-
-def _with_new_cells(
-    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
-) -> np.ndarray:
-    """Add seeds of basins that no seed reaches below the height."""
-    apart = pass_heights(boundary, seeds, allowed) >= growth.new_height
-    basins = cc3d.connected_components(apart & allowed & (boundary < growth.new_depth), connectivity=6)
-    n_voxels = np.bincount(basins.ravel())
-    n_voxels[0] = 0
-    ids = np.zeros(len(n_voxels), np.int32)
-    large = np.flatnonzero(n_voxels >= growth.new_voxels)
-    ids[large] = first_new_id + np.arange(len(large))
-    return np.where(seeds > 0, seeds, ids[basins])
 
 
 def without_rim(

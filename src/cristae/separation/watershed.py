@@ -11,8 +11,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 N_LEVELS = 256
-DRY = 256
-"""Height of the pass to what no water comes to."""
 
 
 def levels_of(depths: np.ndarray) -> NDArray[np.uint8]:
@@ -60,20 +58,6 @@ def flood(levels: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> NDArray
     ValueError
         If the shapes or types differ from these.
     """
-    return _flooded(levels, labels, inside)[0]
-
-
-def pass_heights(levels: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> NDArray[np.uint16]:
-    """Return the highest level on the lowest way from a seed to each voxel: 0–255, 0 in seeds, `DRY` where none leads.
-
-    Parameters and errors are those of `flood`.
-    """
-    filled, heights = _flooded(levels, labels, inside)
-    return np.where(filled == 0, np.uint16(DRY), np.where(labels != 0, np.uint16(0), heights))
-
-
-def _flooded(levels: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the filled labels, and the level at which each voxel was flooded."""
     for name, plane, dtype in (
         ("levels", levels, np.uint8),
         ("labels", labels, np.int32),
@@ -86,8 +70,7 @@ def _flooded(levels: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> tupl
     strides = [stride // filled.itemsize for stride in filled.strides]
     steps = np.array([*(-stride for stride in strides), *reversed(strides)])
     _flood(framed.ravel(), filled.ravel(), to_fill.ravel(), steps)
-    inner = (slice(1, -1),) * levels.ndim
-    return np.ascontiguousarray(filled[inner]), np.ascontiguousarray(framed[inner])
+    return np.ascontiguousarray(filled[(slice(1, -1),) * levels.ndim])
 
 
 @njit(cache=True, nogil=True)
@@ -103,7 +86,7 @@ def _push(voxel: int, level: int, first: np.ndarray, last: np.ndarray, follower:
 
 @njit(cache=True, nogil=True)
 def _flood(levels: np.ndarray, labels: np.ndarray, to_fill: np.ndarray, steps: np.ndarray) -> None:
-    """Fill flat arrays in place; levels become those at which voxels were flooded."""
+    """Fill flat arrays in place; `levels` is used up."""
     follower = np.empty(labels.size, np.int32)
     first, last = np.full(N_LEVELS, -1, np.int32), np.full(N_LEVELS, -1, np.int32)
     widest = -steps[0]

@@ -32,8 +32,7 @@ class CellsSettings(BaseModel):
     interior_threshold: float = Field(0.5, gt=0, le=1, description="probability from which on a voxel is of a cell")
     boundary_threshold: float = Field(0.5, gt=0, le=1, description="probability that counts as boundary when it is cut")
     barrier: float = Field(2000.0, ge=0, description="what a sure boundary costs a path, in times its own length")
-    new_height: float = Field(0.5, ge=0, le=1.01, description="boundary around a cell that no labelled slice meets")
-    new_depth: float = Field(0.25, ge=0, le=1, description="boundary below which voxels of such a cell count")
+    new_depth: float = Field(0.25, ge=0, le=1, description="boundary below which voxels are the inside of a cell")
     weakest: float = Field(0.4, ge=0, le=1, description="basins are joined where the mean boundary is below this")
     new_um3: float = Field(2e-4, ge=0, description="least volume of a cell that no labelled slice meets, in µm³")
     rim_px: int = Field(2, ge=0, le=20, description="voxels along every outline that are flooded a second time")
@@ -71,7 +70,6 @@ def separation(settings: CellsSettings, gap: Gap, voxel_size: Nanometres) -> Sep
     growth = Growth(
         barrier=settings.barrier,
         steps=(z, y, x),
-        new_height=round(settings.new_height * 255),
         new_depth=round(settings.new_depth * 255),
         weakest=settings.weakest * 255,
         new_voxels=max(1, round(settings.new_um3 * 1e9 / math.prod(voxel_size))),
