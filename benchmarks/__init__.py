@@ -39,5 +39,6 @@ ROWS = (
     "import_speed",
     "pipeline_memory",
     "projection",
+    "mesh_speed",
 )
 """Names of all rows, in the order of the table."""

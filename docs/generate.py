@@ -32,8 +32,10 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.importing import ImportImageSettings, ImportLabelsSettings
 from cristae.stages.measure import MeasureSettings
+from cristae.stages.mesh import MeshSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
+from cristae.stages.render_settings import RenderSettings
 from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.study_networks import StudyNetworksSettings
 from cristae.stages.track import TrackSettings
@@ -58,6 +60,8 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("anatomy", AnatomySettings, "Used by `cristae anatomy` and `cristae run`; `cristae.find_parents` in Python."),
     ("evaluate", EvaluateSettings, "Used by `cristae evaluate` and `cristae run`."),
     ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
+    ("mesh", MeshSettings, "Used by `cristae mesh`, and by `cristae render` for the surfaces it shows."),
+    ("render", RenderSettings, "Used by `cristae render`."),
     ("study_networks", StudyNetworksSettings, "Used by `cristae study`, with those of `train`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("compare", CompareSettings, "Used by `cristae compare`."),

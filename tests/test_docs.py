@@ -34,6 +34,7 @@ import click
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import cristae
 from cristae.cli import cli
@@ -267,6 +268,15 @@ def test_filopodium_example_runs(surroundings, monkeypatch, capsys):
     came_home = re.search(r"(\d+) islands of cell .*; ([\d.]+)% of them came home", capsys.readouterr().out)
     assert came_home and int(came_home[1]) > 20 and float(came_home[2]) > 95
     assert Path("example/filopodium.png").stat().st_size > 50_000
+
+
+def test_pictures_of_the_docs_are_made_by_an_example(surroundings):
+    names = runpy.run_path(str(ROOT / "examples" / "see_in_3d.py"))
+    names["main"](Path("example"), shape=(16, 64, 64), width=96)
+    for name in ("render-cells.png", "render-nuclei.png"):
+        with Image.open(f"example/{name}") as drawn, Image.open(ROOT / "docs" / "images" / name) as shown:
+            assert drawn.size == (96, 72)
+            assert shown.size == (1000, 750)
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ from cristae.stages.exporting import ExportSettings
 from cristae.stages.exporting import export as _export
 from cristae.stages.measure import measure as _measure
 from cristae.stages.measure import measure_settings
+from cristae.stages.mesh import mesh as _mesh
+from cristae.stages.mesh import mesh_settings
 from cristae.stages.objects import objects as _objects
 from cristae.stages.objects import objects_settings
 from cristae.stages.options import Options
@@ -55,6 +57,8 @@ from cristae.stages.planning import plan as _plan
 from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
+from cristae.stages.render import render as _render
+from cristae.stages.render import render_settings
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
 from cristae.stages.study_cells import study_cells as _study_cells
@@ -225,6 +229,23 @@ def measure(project: Folder, *, options: Options | None = None, **settings: Any)
     """Measure every object: shape, texture, relations; settings are those of `MeasureSettings`."""
     opened = open_project(project)
     return _measure(opened, measure_settings(opened, settings), options)
+
+
+def mesh(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Make smooth closed surfaces of objects and cells; settings are those of `MeshSettings`."""
+    opened = open_project(project)
+    return _mesh(opened, mesh_settings(opened, settings), options)
+
+
+def render(
+    project: Folder, *, options: Options | None = None, mesh: Mapping[str, Any] | None = None, **settings: Any
+) -> Run:
+    """Take a picture, or a movie, of objects and cells; settings are those of `RenderSettings`.
+
+    Settings of the surfaces are those of `mesh` in the project file, with the changes in `mesh`.
+    """
+    opened = open_project(project)
+    return _render(opened, render_settings(opened, settings), options, mesh)
 
 
 def cross_validate(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:

@@ -249,6 +249,32 @@ def measure(stage: Stage, project: Path) -> None:
 @cli.command()
 @project_argument
 @stage_options
+def mesh(stage: Stage, project: Path) -> None:
+    """Make smooth closed surfaces of objects and cells, as files for other programs: GLB, PLY, STL, neuroglancer."""
+    from cristae import api  # noqa: PLC0415
+
+    run = api.mesh(project, options=stage.options, **stage.settings("mesh"))
+    facts = run.manifest
+    counts = ", ".join(f"{n} of {name} ({facts['n_faces'][name]} triangles)" for name, n in facts["n_objects"].items())
+    stage.show(facts, f"meshes: {counts}: {run.path}")
+
+
+@cli.command()
+@project_argument
+@stage_options
+def render(stage: Stage, project: Path) -> None:
+    """Take a picture, or a movie, of objects and cells; it needs no display and no graphics card."""
+    from cristae import api  # noqa: PLC0415
+
+    given = stage.grouped("render", "mesh")
+    run = api.render(project, options=stage.options, mesh=given.get("mesh"), **given.get("render", {}))
+    facts = run.manifest
+    stage.show(facts, "\n".join(str(run.path / name) for name in facts["files"]))
+
+
+@cli.command()
+@project_argument
+@stage_options
 def report(stage: Stage, project: Path) -> None:
     """Write report/index.html from what is in the project folder."""
     from cristae import api  # noqa: PLC0415

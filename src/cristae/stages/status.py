@@ -20,8 +20,13 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("predict",),
     "measure": ("objects", "track"),
     "study_cells": ("predict",),
+    "mesh": ("objects", "track"),
+    "render": ("mesh",),
 }
 """The stages whose newest runs a stage takes."""
+
+_NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh")
+"""Stages of which the newest run can be an input."""
 
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
 
@@ -73,7 +78,7 @@ def status(project: Project) -> list[StageStatus]:
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
-    studies = tuple(stage for stage in ("study_networks", "study_cells") if project.runs(stage))
+    studies = tuple(stage for stage in ("study_networks", "study_cells", "mesh", "render") if project.runs(stage))
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
     return found + [_stage(project, stage) for stage in stages]
 
@@ -92,7 +97,7 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     if run.stage in ("train", "crossvalidate") and not run.settings.get("classes"):
         # All classes with labels were meant, also those that have got some since.
         classes = [name for name in project.classes if name in project.annotations.classes]
-    if run.stage == "measure" and not run.settings.get("classes"):
+    if run.stage in ("measure", "mesh") and not run.settings.get("classes"):
         classes = None
     now = {
         "image": project.image_fingerprint,
@@ -104,7 +109,7 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         "train": trained.id if trained else "",
         "voxel_size_nm": str(project.file.voxel_size_nm),
         "weights": str(trained.manifest.get("weights")) if trained else "",
-        **{stage: _name(project.latest(stage)) for stage in ("predict", "cells", "track", "objects")},
+        **{stage: _name(project.latest(stage)) for stage in _NAMED},
     }
     if run.stage == "equalise":
         now["from"] = str(source_of(project)[1].get("digest"))
@@ -123,14 +128,14 @@ def is_stale(project: Project, run: Run) -> bool:
     """Say whether the inputs of a finished run have changed since, or those of a run it rests on."""
     if changed_inputs(project, run):
         return True
-    rests_on = () if _measures_truth(run) else _RESTS_ON.get(run.stage, ())
+    rests_on = () if _rests_on_truth(run) else _RESTS_ON.get(run.stage, ())
     before = [project.latest(stage) for stage in rests_on]
     before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
     return any(other is not None and is_stale(project, other) for other in before)
 
 
-def _measures_truth(run: Run) -> bool:
-    return run.stage == "measure" and run.settings.get("source") == "truth"
+def _rests_on_truth(run: Run) -> bool:
+    return run.stage in ("measure", "mesh") and run.settings.get("source") == "truth"
 
 
 def _name(run: Run | None) -> str:

@@ -1,0 +1,41 @@
+"""Cells as glass with their organelles inside, and nucleoli in transparent nuclei. Usage: python see_in_3d.py FOLDER.
+
+Draws FOLDER/render-cells.png and FOLDER/render-nuclei.png of a phantom, which is left in FOLDER/phantom.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import cristae
+
+
+def pictures(project: cristae.Project, folder: Path, width: int) -> None:
+    """Draw both pictures of a project that has a truth of cells, nuclei, nucleoli and others."""
+    size = {"source": "truth", "width": width, "height": width * 3 // 4}
+    cells = cristae.render(project, azimuth=35, elevation=25, **size)
+    shutil.copy(cells.path / "picture.png", folder / "render-cells.png")
+    nuclei = cristae.render(
+        project,
+        classes=["nucleus", "nucleolus"],
+        planes={"z": project.image.shape[0] - 1},
+        background="dark",
+        azimuth=-25,
+        elevation=20,
+        **size,
+    )
+    shutil.copy(nuclei.path / "picture.png", folder / "render-nuclei.png")
+
+
+def main(folder: Path, shape: tuple[int, int, int] = (48, 192, 192), width: int = 1000) -> None:
+    """Make the phantom, and draw it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    project = cristae.make_phantom(folder / "phantom", shape=shape, voxel_size=(40.0, 16.0, 16.0), with_cells=True)
+    pictures(project, folder, width)
+    print(f"pictures: {folder / 'render-cells.png'}, {folder / 'render-nuclei.png'}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

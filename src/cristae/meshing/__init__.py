@@ -1,0 +1,1 @@
+"""Meshes of objects: marching cubes in blocks, joining, smoothing, simplification. Pure functions of arrays."""
