@@ -173,7 +173,7 @@ def test_pairs_of_an_object_may_be_more_than_those_of_a_block_can(monkeypatch) -
     grid = Grid((32, 32, 64), (1.0, 1.0, 1.0))  # two blocks
     image = Volume(generator.integers(0, 3, grid.shape).astype(np.uint8), grid)
     one = Sample("s", grid, {"thing": Layer("thing", Volume(np.ones(grid.shape, np.uint8), grid, "labels"))}, image)
-    walk, texture = Walk(32, 1, 1e9), MeasureSettings(bins=3).texture
+    walk, texture = Walk(32, Crew(), 1e9), MeasureSettings(bins=3).texture
     greys = textures.Greys(one.layers["thing"], find_sizes(one.layers["thing"], one, walk), one, image)
     few = textures.measure_pairs(greys, texture, walk)
     largest = []

@@ -107,7 +107,7 @@ def test_a_second_run_does_nothing_and_force_does_it_again(project, meshed) -> N
 
 def test_a_coarser_level_lies_in_the_same_place(tmp_path, monkeypatch) -> None:
     project = truth_project(tmp_path / "q", {"cell": tissue()["cell"]}, image=False)
-    monkeypatch.setattr("cristae.io.ome_zarr.SMALLEST_LEVEL", 32)
+    monkeypatch.setattr("cristae.io.levels.SMALLEST_LEVEL", 32)
     run = Run(project.path / "runs" / "track-1", "track", "1")
     cells = create_volume(run.path / "cell.ome.zarr", Grid(tissue()["cell"].shape, SIZE), np.uint32, "labels")
     cells.write(cells.grid.box, tissue()["cell"])

@@ -165,11 +165,11 @@ def test_a_killed_prediction_goes_on_and_ends_as_an_uninterrupted_one(deep, monk
 def test_a_kill_at_the_end_never_looks_finished(deep, monkeypatch, moment, nth):
     whole, project, calls, real = deep("whole"), deep("killed"), [], getattr(stage, moment)
 
-    def dying(path):
+    def dying(path, *rest):
         calls.append(path)
         if len(calls) == nth:
             raise Killed
-        real(path)
+        real(path, *rest)
 
     monkeypatch.setattr(stage, moment, dying)
     with pytest.raises(Killed):

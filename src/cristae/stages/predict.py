@@ -269,6 +269,7 @@ def _finish(path: Path, published: Path, each: Each) -> None:
     """Build the pyramids, show the mask beside the image, and drop the unsmoothed probabilities."""
     build_pyramid(path, each)
     mask = path / "labels" / published.name
+    register_labels(mask)  # a kill may have come between making it and entering it
     build_pyramid(mask, each)
     publish(mask, published)
     _drop_raw(path.parent, published.name)
