@@ -70,8 +70,9 @@ def recorded(run: Run, settings: Mapping[str, Any], facts: Mapping[str, Any]) ->
     new = not run.path.exists()
     before = {} if run.finished else run.manifest  # one that is done again starts from nothing
     run.path.mkdir(parents=True, exist_ok=True)
-    for left in run.path.glob(".*.json.*.partial"):  # by one who was killed
-        left.unlink(missing_ok=True)
+    for left in run.path.glob(".*.partial"):  # by one who was killed
+        if left.is_file():
+            left.unlink(missing_ok=True)
     write_atomically(run.path / "settings.toml", tomli_w.dumps(settings))
     run.update(
         stage=run.stage,

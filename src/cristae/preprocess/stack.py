@@ -30,6 +30,8 @@ NUMBERS = ("brightness", "contrast", "dark", "bright", "padding", "stripes", "ro
 """Measures that are one number per slice."""
 SEVERE = frozenset({"missing", "duplicated", "shuffled", "out_of_focus", "charging"})
 """Kinds that make a slice unfit to learn or measure from; the others can be mended or lived with."""
+_FARTHEST = 6e4
+"""Largest number of the grid, in contrasts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,8 @@ def table_of(looks: Sequence[Look], fits: Sequence[Fit]) -> dict[str, np.ndarray
     return {
         **{name: np.array([getattr(one, name) for one in looks]) for name in names},
         "digest": np.stack([np.frombuffer(one.digest, np.uint8) for one in looks]),
-        "grid": np.stack([one.grid for one in looks]).astype(np.float16),
+        # Bright specks on nothing lie so many contrasts away that half precision has no number for it.
+        "grid": np.stack([one.grid for one in looks]).clip(-_FARTHEST, _FARTHEST).astype(np.float16),
         "own": np.stack([one.likeness for one in looks]).astype(np.float32),
         "factor": np.array([one.factor for one in looks]),
         "chance": np.array([one.chance for one in looks]),
