@@ -15,6 +15,7 @@ from cristae.learn.cross import Crossing, CrossPseudoStep
 from cristae.learn.fit import Schedule, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
+from cristae.nets.losses import segmentation_loss
 from cristae.nets.pair import Pair, parts_of
 from cristae.nets.resunet import ResUNet
 
@@ -110,6 +111,31 @@ def test_what_the_other_says_is_taught_and_no_gradient_goes_back_to_it(mix: bool
     step(pair, 9).backward()  # type: ignore[no-untyped-call]
     first, second = (float(network.bias.grad) for network in pair.networks)  # type: ignore[arg-type, union-attr]
     assert first > 0 > second  # the first is taught background by the second, the second foreground by the first
+
+
+def test_of_mixed_images_each_is_taught_what_the_other_says_of_the_unmixed_ones() -> None:
+    class Pixelwise(nn.Module):
+        """Says of each pixel what its grey value tells, so that saying and mixing may change places."""
+
+        def __init__(self, gain: float, offset: float) -> None:
+            super().__init__()
+            self.gain, self.offset = nn.Parameter(torch.tensor(gain)), offset
+            self.seen: list[Tensor] = []
+
+        def forward(self, image: Tensor) -> Tensor:
+            self.seen.append(image)
+            return self.gain * image + self.offset
+
+    pair, step = Pair([Pixelwise(2.0, -0.3), Pixelwise(-1.5, 0.4)]), _step(1.0, mix=True, updates=10)
+    found = step(pair, 9)
+    image, target, weight = (torch.from_numpy(array) for array in step.labelled.batch(9))
+    mixtures = pair.networks[0].seen[0][len(image) :]  # type: ignore[index, union-attr]
+    expected = torch.zeros(())
+    for one, other in (pair.networks, reversed(list(pair.networks))):
+        lesson = (other(mixtures) > 0).float()
+        expected = expected + segmentation_loss(one(image), target, weight, 1.0)
+        expected = expected + segmentation_loss(one(mixtures), lesson, torch.ones_like(lesson), 1.0)
+    assert len(mixtures) and found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_weight_rises_as_in_the_paper() -> None:

@@ -72,6 +72,19 @@ def test_a_cell_that_no_labelled_slice_meets_gets_an_id_of_its_own() -> None:
     assert 100 not in grow(seeds, boundary, _everywhere(truth), PLAIN, 100)
 
 
+@pytest.mark.parametrize("by", ["paths", "basins"])
+def test_a_leak_does_not_hide_a_cell_that_no_labelled_slice_meets(by) -> None:
+    truth, boundary = _tubes()
+    ball = np.sum((np.indices(truth.shape) - np.array([5, 10, 4])[:, None, None, None]) ** 2, axis=0)
+    shell, core = (ball <= 16) & (ball > 5), ball <= 5
+    boundary[shell] = 255
+    leak = np.zeros(truth.shape, np.bool_)
+    leak[5, 10, 5:] = True
+    boundary[shell & leak] = 60  # a way out, one voxel wide
+    found = grow(_labelled(truth, 0, 10), boundary, _everywhere(truth), Growth(by=by, new_voxels=10), 100)
+    assert (found[core] == 100).mean() > 0.9
+
+
 def test_nothing_grows_where_it_may_not_and_seeds_there_are_dropped() -> None:
     truth, boundary = _tubes()
     allowed = _everywhere(truth)

@@ -278,7 +278,7 @@ def _create_level(
 
 
 def _codec(dtype: np.dtype[Any], kind: Kind) -> BloscCodec:
-    # Micrographs are noise: zstd saves 3 to 10 % more of them than lz4, and takes two to three times as long to read.
+    # Micrographs are noise: zstd saves little more of them than lz4, and takes longer to read.
     name: Literal["lz4", "zstd"] = "lz4" if kind == "image" else "zstd"
     return BloscCodec(cname=name, clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)
 

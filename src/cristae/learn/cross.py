@@ -52,8 +52,8 @@ class Crossing:
     seed
         Of the boxes.
     alone
-        Part of the training (0 to below 1) before all this, in which each learns from the labels alone: at a third of
-        the cost, and networks that know nothing have nothing to teach. The papers' is 0.
+        Part of the training (0 to below 1) before all this, in which each learns from the labels alone: with no
+        passes but over labelled images, and networks that know nothing have nothing to teach. The papers' is 0.
     """
 
     weight: float

@@ -31,7 +31,7 @@ from cristae.stages.align_pairs import measure_pairs
 from cristae.stages.moving_labels import MATRIX, read_transforms
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
-from cristae.stages.prepared import begin_again, check_raw, describe, is_made, say_bad, take_into_use, write_image
+from cristae.stages.prepared import begin_again, check_raw, describe, say_bad, take_into_use, used_again, write_image
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -96,11 +96,7 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
     bad = list(project.lost_raw_slices)
     inputs = {"raw": project.raw_fingerprint}
     run = project.run("align", settings, inputs)
-    if is_made(run) and not options.force:
-        with project.lock():
-            take_into_use(project, run, options)
-        project.ask_again(run)
-        options.notify(f"align: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if used_again(project, run, options):
         return run
     keep_freed_memory()
     with project.lock():

@@ -30,7 +30,7 @@ from cristae.preprocess.equalise import (
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.options import Options
-from cristae.stages.prepared import begin_again, check_raw, describe, is_made, source_of, take_into_use, write_image
+from cristae.stages.prepared import begin_again, check_raw, describe, source_of, take_into_use, used_again, write_image
 from cristae.volume import Volume
 
 STACK = "stack"
@@ -94,11 +94,7 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
     else:
         counts, kept = None, settings
     run = project.run("equalise", kept, inputs)
-    if is_made(run) and not options.force:
-        with project.lock():
-            take_into_use(project, run, options)
-        project.ask_again(run)
-        options.notify(f"equalise: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if used_again(project, run, options):
         return run
     keep_freed_memory()
     with project.lock():

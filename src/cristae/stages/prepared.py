@@ -100,6 +100,17 @@ def take_into_use(project: Project, run: Run, options: Options) -> None:
         switch(project, run.path.name, aligned, options)
 
 
+def used_again(project: Project, run: Run, options: Options) -> bool:
+    """Take the image of a run that is made already into use again; say whether there was nothing to do but that."""
+    if not is_made(run) or options.force:
+        return False
+    with project.lock():
+        take_into_use(project, run, options)
+    project.ask_again(run)
+    options.notify(f"{run.stage}: nothing to do, {run.path.name} is finished (do it again with --force)")
+    return True
+
+
 def switch(project: Project, prepared: str, aligned: str, options: Options) -> None:
     """Enter another image in ``project.toml``, once labels lie on its slices."""
     before = project.file
@@ -208,5 +219,6 @@ __all__ = [
     "switch",
     "take_into_use",
     "use_image",
+    "used_again",
     "write_image",
 ]
