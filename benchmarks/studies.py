@@ -27,7 +27,7 @@ from cristae.stages.study_curves import draw_along_z
 from cristae.stages.study_tables import average_ranks
 from cristae.stages.train_settings import TrainSettings
 
-BUDGET_S = 180.0
+BUDGET_S = 120.0
 """Seconds of training of each network or pair of networks, on one core."""
 REPEATS = 3
 USUAL = ("resunet", "unetplusplus", "transunet", "senformer")
