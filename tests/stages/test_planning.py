@@ -144,7 +144,7 @@ def test_bad_questions_are_answered(tmp_path, small_project):
         cristae.plan(shape=(9, 99, 99), bits=12)
     with pytest.raises(UsageError, match="voxel"):
         cristae.plan(shape=(9, 99, 99), voxel_size=(0.0, 4.0, 4.0))
-    assert set(PLANNED) == {"train", "predict", "cells", "measure"}
+    assert set(PLANNED) == {"train", "predict", "cells", "measure", "mesh"}
 
 
 def test_times_in_words():
