@@ -113,6 +113,7 @@ def within(stage: str, memory: Memory, asked: Asked, options: Options) -> tuple[
     if n < asked[1] and options.executor.partition(":")[0] in ("serial", "threads"):
         # The serial executor has several blocks in memory at a time, one thread a single one.
         options = replace(options, executor=f"threads:{n}")
+    _tell(stage, memory.peak(allowed, n), options)
     return allowed, options
 
 
@@ -130,11 +131,19 @@ def within_processes(stage: str, memory: Memory, allowed: float, options: Option
     for n in range(threads, 0, -1):
         kept = memory.within((limit - BASE) / n, allowed, 1)
         if kept:
+            peak, words = memory.peak(*kept)
+            _tell(stage, (BASE + n * peak, words), options)
             return kept[0], replace(options, executor=f"threads:{n}")
     kept = memory.within(limit, allowed, 1)
     if kept is None:
         raise refusal(stage, memory, options)
+    _tell(stage, memory.peak(*kept), options)
     return kept[0], replace(options, executor="serial") if threads else options
+
+
+def _tell(stage: str, peak: tuple[float, str], options: Options) -> None:
+    n_bytes, words = peak
+    options.notify(f"{stage}: takes up to {n_bytes / 2**30:.2f} GB of memory ({words})")
 
 
 def refusal(stage: str, memory: Memory, options: Options) -> ResourceError:

@@ -135,9 +135,12 @@ def _used(project: Project | None) -> tuple[str, ...]:
     """Return the stages of `OPTIONAL` that a project has used: its image is prepared, or there is a finished run."""
     if project is None:
         return ()
-    prepared, aligned = project.file.prepared or "", project.file.aligned or ""
-    found = {"align": bool(aligned), "equalise": prepared.startswith("equalise-")}
-    return tuple(name for name in OPTIONAL if found.get(name, name in ("check", "mesh") and bool(project.latest(name))))
+    used = {
+        "align": bool(project.file.aligned),
+        "equalise": (project.file.prepared or "").startswith("equalise-"),
+        **{name: any(run.finished for run in project.runs(name)) for name in ("check", "mesh")},
+    }
+    return tuple(name for name in OPTIONAL if used[name])
 
 
 def _grid(project: Project | None, how: PlanSettings) -> tuple[Grid, int]:
