@@ -99,7 +99,7 @@ def write_mrc(volume: Volume, path: Path, *, overwrite: bool = False, told: Told
                 low, high = min(low, float(exact.min())), max(high, float(exact.max()))
                 total, squares = total + float(exact.sum()), squares + float((exact**2).sum())
                 made.data[z] = plane.astype(stored)
-            _let_go(made.data)
+                _let_go(made.data)
         made.voxel_size = tuple(_ANGSTROM_PER_NM * size for size in reversed(volume.grid.voxel_size))
         mean = total / volume.grid.box.n_voxels
         made.header.dmin, made.header.dmax, made.header.dmean = low, high, mean
