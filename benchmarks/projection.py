@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.result import Result
 from cristae.costs.pace import Rates
-from cristae.costs.price import price, stages_of
+from cristae.costs.price import needed_stages, price
 from cristae.costs.work import Machine, Work
 from cristae.geometry import Grid
 from cristae.stages.options import Options
@@ -51,10 +51,10 @@ def run(quick: bool) -> Result:
             "with a card": _hours(replace(work, workers=CORES), _faster(rates, CARD), CORES),
             "100 workers": _on_workers(replace(work, workers=2), rates),
             "disk_tb": round(
-                sum(price(s, work, Machine(2, 0, 0), rates).disk_bytes for s in stages_of(work)) / 1e12, 2
+                sum(price(s, work, Machine(2, 0, 0), rates).disk_bytes for s in needed_stages(work)) / 1e12, 2
             ),
             "ram_gb_of_one_worker": round(
-                max(price(s, replace(work, workers=1), Machine(1, 0, 0), rates).ram_bytes for s in stages_of(work))
+                max(price(s, replace(work, workers=1), Machine(1, 0, 0), rates).ram_bytes for s in needed_stages(work))
                 / 1e9,
                 1,
             ),
@@ -84,7 +84,7 @@ def _faster(rates: Rates, by: float) -> Rates:
 
 def _hours(work: Work, rates: Rates, cores: int) -> dict[str, float]:
     machine = Machine(cores, 64e9, 1e14)
-    found = {stage: price(stage, work, machine, rates).seconds / 3600 for stage in stages_of(work)}
+    found = {stage: price(stage, work, machine, rates).seconds / 3600 for stage in needed_stages(work)}
     return {name: round(value, 2) for name, value in {**found, "all": sum(found.values())}.items()}
 
 

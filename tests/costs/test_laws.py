@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cristae.costs.memory import (
     BLOCK_BYTES,
@@ -24,11 +25,24 @@ from cristae.costs.memory import (
     workers_of,
 )
 from cristae.costs.pace import SECONDS, Rates, n_tiles
+from cristae.costs.preparing import LONGEST_MATCHED, MOST_NEIGHBOURS, matched_reduction
 from cristae.costs.price import price
-from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Machine, Network, Prediction, Training, Work
-from cristae.io import ome_zarr
+from cristae.costs.surfaces import render_memory
+from cristae.costs.trials import (
+    MEASURED_AT_ONCE,
+    SLAB_BYTES,
+    TILE,
+    adapt_memory,
+    export_memory,
+    study_cells_memory,
+    trial_memory,
+)
+from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Machine, Meshing, Network, Prediction, Training, Work
+from cristae.io import ome_zarr, tiff, tiles, writing
+from cristae.preprocess import pyramid
 from cristae.separation import paths
-from cristae.stages import objects, survey
+from cristae.stages import adapt, align_pairs, check, objects, survey
+from cristae.stages.align import AlignSettings
 from cristae.stages.measuring import sample
 
 STAGES = tuple(MEMORY)
@@ -53,6 +67,7 @@ works = st.builds(
     ),
     training=st.builds(Training, twins=st.booleans()),
     prediction=st.builds(Prediction, tile_px=st.integers(256, 2048), n_axes=st.just(1)),
+    surfaces=st.builds(Meshing, shape=st.tuples(sides, sides, sides), block_side=st.integers(16, 1024)),
     workers=st.integers(0, 8),
 )
 
@@ -100,7 +115,7 @@ def test_more_workers_take_less_time_and_no_less_memory(stage, work, more):
 
 def test_stages_that_work_on_several_blocks_gain_from_workers():
     work = Work((500, 3000, 3000), cells=True, n_truth=5, longest_gap=20, networks=(Network(), Network(2)))
-    for stage in ("cells", "track", "objects", "anatomy", "measure"):
+    for stage in ("check", "align", "cells", "track", "objects", "anatomy", "measure", "mesh"):
         serial, parallel = (price(stage, replace(work, workers=n), MACHINE, RATES).seconds for n in (1, 4))
         assert parallel < 0.8 * serial, stage
 
@@ -119,6 +134,42 @@ def test_a_limit_is_kept_or_refused(stage, work, limit):
     assert kept[0] <= allowed
     assert 1 <= kept[1] <= workers
     assert memory.least[0] <= limit * GB
+
+
+OTHERS = {
+    "adapt": lambda work: adapt_memory(work, learns=False),
+    "adapt, learning": lambda work: adapt_memory(work, learns=True),
+    "trial": trial_memory,
+    "study cells": lambda work: study_cells_memory(work, 2),
+    "export": lambda work: export_memory(work, "nrrd", joined=False),
+    "tiles": lambda work: export_memory(work, "precomputed", joined=True),
+    "render": lambda work: render_memory(work.plane, work.plane, work.plane),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@settings(max_examples=25)
+@given(work=works, limit=st.floats(0.3, 40), more=st.floats(1, 3))
+def test_more_memory_never_refuses_what_less_allowed(name, work, limit, more):
+    memory = OTHERS[name](work)
+    kept, again = (memory.within(one * GB, 4.0 * GB, 4) for one in (limit, more * limit))
+    if kept is not None:
+        assert memory.peak(*kept)[0] <= limit * GB * (1 + 1e-9)
+        assert again is not None
+        assert again[1] >= kept[1]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@settings(max_examples=25)
+@given(work=works)
+def test_these_do_not_grow_with_slices_either(name, work):
+    deeper = replace(work, shape=(2 * work.shape[0], *work.shape[1:]))
+    assert OTHERS[name](deeper).peak(math.inf, 2) == pytest.approx(OTHERS[name](work).peak(math.inf, 2))
+
+
+@given(sides, sides)
+def test_slices_are_reduced_for_matching_as_the_kernel_does(height, width):
+    assert matched_reduction(Work((9, height, width))) == pyramid.reduction((height, width))
 
 
 @settings(max_examples=25)
@@ -159,6 +210,14 @@ def test_numbers_are_those_of_the_code():
     assert OBJECTS_BLOCK == objects.BLOCK
     assert IMPORT_BYTES == survey._BLOCK_BYTES
     assert GROWTH_BYTES == paths.BYTES_PER_VOXEL
+    assert LONGEST_MATCHED == pyramid.FINEST
+    assert AlignSettings(neighbours=MOST_NEIGHBOURS)
+    with pytest.raises(ValidationError):
+        AlignSettings(neighbours=MOST_NEIGHBOURS + 1)
+    assert SLAB_BYTES == writing._SLAB_BYTES == tiff._SLAB_BYTES
+    assert TILE == tiles.TILE
+    assert MEASURED_AT_ONCE == adapt.MEASURED_AT_ONCE
+    assert {SHARD[0]} == {check.SLAB, align_pairs._SLAB, ome_zarr.CHUNK[0]}
     assert (BLOCK_BYTES, CROP_BYTES, SMALLEST_SIDE) == (sample.BYTES_PER_VOXEL, sample.CROP_BYTES, sample.SMALLEST_SIDE)
 
 

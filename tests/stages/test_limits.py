@@ -9,7 +9,8 @@ import pytest
 from cell_projects import QUICK, cell_project, three_cells
 
 import cristae
-from cristae.costs.memory import BASE, MEMORY
+from cristae.costs.memory import MEMORY
+from cristae.costs.steps import BASE
 from cristae.costs.work import Network, Work
 from cristae.errors import ResourceError, UsageError
 from cristae.io.ome_zarr import open_volume

@@ -20,7 +20,11 @@ from cristae.stages.speed import measure_rates
 from cristae.stages.train_settings import TrainSettings
 
 SMALL = {"base_width": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu", "updates": 20}
-ALL = ("import", "train", "predict", "cells", "track", "objects", "anatomy", "evaluate", "measure", "report")
+OPTIONAL = ("check", "align", "equalise", "mesh")
+ALL = (
+    "import", "check", "align", "equalise", "train", "predict", "cells", "track", "objects", "anatomy", "evaluate",
+    "measure", "mesh", "report",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -39,21 +43,29 @@ def planned(**volume) -> Plan:
     return cristae.plan(settings={"train": SMALL}, **given)
 
 
+def needed(found: Plan) -> list[str]:
+    return [cost.stage for cost in found.costs if not cost.optional]
+
+
 def test_a_volume_that_there_is_not_yet():
     found = planned(cells=True, truth=5)
     assert [cost.stage for cost in found.costs] == list(ALL)
     assert all(cost.ram_bytes > 0 and cost.seconds > 0 and cost.disk_bytes > 0 for cost in found.costs)
     facts = json.loads(json.dumps(found.facts(), allow_nan=False))
-    assert facts["total"]["seconds"] == pytest.approx(sum(cost.seconds for cost in found.costs))
-    assert facts["total"]["ram_bytes"] == max(cost.ram_bytes for cost in found.costs)
+    assert [cost.stage for cost in found.costs if cost.optional] == list(OPTIONAL)
+    counted = [cost for cost in found.costs if not cost.optional]
+    assert facts["total"]["seconds"] == pytest.approx(sum(cost.seconds for cost in counted))
+    assert facts["total"]["ram_bytes"] == max(cost.ram_bytes for cost in counted)
+    assert facts["total"]["disk_bytes"] == peak_disk(tuple(counted))
     assert facts["shape"] == [64, 600, 400]
 
 
 def test_stages_without_work_are_left_out():
-    assert [cost.stage for cost in planned().costs] == ["import", "train", "predict", "objects", "measure", "report"]
-    assert [cost.stage for cost in planned(classes=0, cells=True).costs] == [
+    assert needed(planned()) == ["import", "train", "predict", "objects", "measure", "report"]
+    assert needed(planned(classes=0, cells=True)) == [
         "import", "train", "predict", "cells", "track", "measure", "report",
     ]  # fmt: skip
+    assert "mesh" not in {cost.stage for cost in planned(classes=0, cells=False).costs}
 
 
 def test_the_table_says_what_it_rests_on():
@@ -62,16 +74,16 @@ def test_the_table_says_what_it_rests_on():
     assert "These are estimates" in text
     assert "no graphics card" in text
     rows = [line.split()[0] for line in text.splitlines() if line]
-    assert [name for name in ALL if name != "evaluate"] == [name for name in rows if name in ALL]
+    names = [f"({name})" if name in OPTIONAL else name for name in ALL if name != "evaluate"]
+    assert [name for name in rows if name in names] == names
+    assert "Stages in brackets can be left out; `all` does not count them" in text
     assert all(len(line) <= 200 for line in text.splitlines()[:-1])
 
 
 def test_a_project_is_planned_as_it_is(small_project):
     found = cristae.plan(small_project, settings={"train": SMALL})
     assert found.grid == small_project.image.grid
-    assert [cost.stage for cost in found.costs] == [
-        "import", "train", "predict", "objects", "evaluate", "measure", "report",
-    ]  # fmt: skip
+    assert needed(found) == ["import", "train", "predict", "objects", "evaluate", "measure", "report"]
     assert found.work.n_labelled == 3
     assert found.work.n_truth == 6
     assert found.work.networks[0].n_maps == 2
@@ -81,6 +93,31 @@ def test_a_project_is_planned_as_it_is(small_project):
     assert other.work.n_labelled == 9
     assert not {"evaluate", "cells"} & {cost.stage for cost in other.costs}
     assert not list(small_project.path.glob("*plan*")), "nothing is left behind"
+
+
+def test_what_a_project_has_used_counts(small_project):
+    cristae.check(small_project)
+    found = cristae.plan(small_project, settings={"train": SMALL})
+    assert needed(found)[:3] == ["import", "check", "train"]
+    cristae.equalise(small_project)
+    found = cristae.plan(small_project, settings={"train": SMALL})
+    assert needed(found)[:4] == ["import", "check", "equalise", "train"]
+    assert [cost.stage for cost in found.costs if cost.optional] == ["align", "mesh"]
+    cristae.use_image(small_project, "raw")
+    assert "equalise" not in needed(cristae.plan(small_project, settings={"train": SMALL}))
+
+
+def test_meshes_are_planned_at_the_level_that_is_meshed():
+    def cost(**changes):
+        found = cristae.plan(shape=(600, 3000, 3000), settings={"train": SMALL, "mesh": changes})
+        return found.work.meshing.shape, next(one for one in found.costs if one.stage == "mesh")
+
+    shape, usual = cost()
+    assert shape == (150, 750, 750), "the finest level of at most 2^28 voxels"
+    assert cost(level=1)[0] == (300, 1500, 1500)
+    assert cost(level=1)[1].seconds > 4 * (usual.seconds - 6)
+    assert cost(level=99)[0] == (75, 375, 375)
+    assert cost(source="truth")[0] == (600, 3000, 3000)
 
 
 def test_a_plan_follows_what_was_trained(small_project, tiny):
@@ -144,7 +181,7 @@ def test_bad_questions_are_answered(tmp_path, small_project):
         cristae.plan(shape=(9, 99, 99), bits=12)
     with pytest.raises(UsageError, match="voxel"):
         cristae.plan(shape=(9, 99, 99), voxel_size=(0.0, 4.0, 4.0))
-    assert set(PLANNED) == {"train", "predict", "cells", "measure"}
+    assert set(PLANNED) == {"train", "predict", "cells", "measure", "mesh"}
 
 
 def test_times_in_words():

@@ -1,26 +1,20 @@
 """Peak memory of every stage, and how it is kept within a limit.
 
-A stage is a row of steps, one after the other. What a step holds does not depend on the number of slices, except for
-tables of objects, which are small::
-
-    peak = base + the largest of:  fixed + workers × per worker + blocks (from `least`, to `most` if they may)
-
-`base` is Python with its libraries. What blocks may take is a setting of some stages (``max_ram_gb``); where a limit
-is to be kept, it is lowered first and then the number of workers, neither of which changes what comes out. Numbers of
-bytes per voxel stand where they are used: they count the arrays that the code holds at its peak, and were compared
-with measured peaks (benchmark ``pipeline_memory``).
+A stage is a row of steps (`cristae.costs.steps`), one after the other. What a step holds does not depend on the number
+of slices, except for tables of objects, which are small. Numbers of bytes per voxel stand where they are used: they
+count the arrays that the code holds at its peak, and were compared with measured peaks (benchmark ``pipeline_memory``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
+from cristae.costs.preparing import align_memory, at_once, check_memory, equalise_memory
+from cristae.costs.steps import Memory, Step, how_many, pyramid_step
+from cristae.costs.surfaces import mesh_memory
 from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Network, Triple, Work
 
-BASE = 650e6
-"""Python with PyTorch, pandas and compiled kernels; as measured on Linux."""
 GROWTH_BYTES = 40
 """Per voxel of a gap in which cells grow in 3D, at the resolution they grow at."""
 BLOCK_BYTES = 32
@@ -29,59 +23,6 @@ CROP_BYTES = 40
 """Per voxel of the crop of an object that is measured as a whole."""
 SMALLEST_SIDE = 32
 """Of a block in which objects are measured."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step of a stage holds, in bytes, beside the base.
-
-    Parameters
-    ----------
-    words
-        What it is, and what would make it smaller.
-    fixed, per_worker
-        Always, and for each block, gap or slice in work at a time.
-    least, most
-        What blocks take if as little as possible is allowed to them, and if anything is.
-    """
-
-    words: str
-    fixed: float = 0.0
-    per_worker: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-
-    def peak(self, allowed: float, workers: int) -> float:
-        """Return what is held if blocks may take `allowed` bytes."""
-        return self.fixed + workers * self.per_worker + max(self.least, min(allowed, self.most))
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The steps of a stage."""
-
-    steps: tuple[Step, ...]
-
-    def peak(self, allowed: float, workers: int) -> tuple[float, str]:
-        """Return the bytes at the peak of the stage, base included, and what they are for."""
-        largest = max(self.steps, key=lambda step: step.peak(allowed, workers))
-        return BASE + largest.peak(allowed, workers), largest.words
-
-    @property
-    def least(self) -> tuple[float, str]:
-        """What the stage needs at least, with one worker and the smallest blocks, and what for."""
-        return self.peak(0.0, 1)
-
-    def within(self, limit: float, allowed: float, workers: int) -> tuple[float, int] | None:
-        """Return what blocks may take, and how many workers there may be, so that `limit` is kept; None if it cannot.
-
-        Neither is more than what was asked for.
-        """
-        for n in range(workers, 0, -1):
-            if self.peak(0.0, n)[0] <= limit:
-                room = [limit - BASE - step.fixed - n * step.per_worker for step in self.steps if step.most]
-                return min([allowed, *room]), n
-        return None
 
 
 def prediction_blocks(work: Work, network: Network, halo: Triple) -> Iterator[tuple[Triple, float]]:
@@ -124,16 +65,6 @@ def growth_bytes(gap: Triple, factor: int) -> float:
     return float(gap[0] * math.prod(-(-n // factor) for n in gap[1:]) * GROWTH_BYTES)
 
 
-def _pyramid(work: Work, itemsize: int, labels: bool) -> Step:
-    """Coarser levels are made shard by shard, each from voxels of a box twice as long."""
-    finest = math.prod(min(2 * s, n) for s, n in zip(SHARD, work.shape, strict=True))
-    coarse = math.prod(min(s, n) for s, n in zip(SHARD, work.shape, strict=True))
-    # What is written is held by chunks, compressed and as a shard besides.
-    held = finest * itemsize + 4 * coarse * itemsize
-    # Means: an edge may be repeated, and they are numbers of 4 bytes that are rounded.
-    return Step("coarser levels of a stored volume", held if labels else held + finest * itemsize + 12 * coarse)
-
-
 def import_memory(work: Work) -> Memory:
     """Return what copying an image holds: blocks of whole slices up to `IMPORT_BYTES`, and a survey of each slice."""
     depth, height, width = min(SHARD[0], work.shape[0]), *work.shape[1:]
@@ -144,7 +75,7 @@ def import_memory(work: Work) -> Memory:
     copying = Step("blocks of slices that are copied", 0, block + 2 * work.plane * work.itemsize)
     # Grey values are counted as numbers of 8 bytes; of 16 bits, there are 65,536 counts for each slice of a block.
     survey = Step("grey values that are counted", block + 8 * rows * width + depth * 8 * 256**work.itemsize)
-    return Memory((copying, survey, _pyramid(work, work.itemsize, labels=False)))
+    return Memory((copying, survey, pyramid_step(work, work.itemsize, labels=False)))
 
 
 def train_memory(work: Work) -> Memory:
@@ -194,7 +125,7 @@ def predict_memory(work: Work) -> Memory:
     # Read, weighted, summed and rounded as numbers of 4 bytes; twice written.
     one = rows[1] * rows[2] * ((rows[0] + 2 * reach) * (how.n_axes + 13) + 4 * rows[0])
     steps.append(Step("blocks that are smoothed along z", 0, one))
-    steps.append(_pyramid(work, 1, labels=False))
+    steps.append(pyramid_step(work, 1, labels=False))
     return Memory(tuple(steps))
 
 
@@ -217,7 +148,7 @@ def cells_memory(work: Work) -> Memory:
     words = "one gap between labelled slices (cells.growth_gb, or a labelled slice in the longest one)"
     # Of several gaps in work each has its planes, and all together grow in what is allowed.
     grow = Step(words, 0, planes, growing, growing * how_many(work))
-    return Memory((grow, _pyramid(work, 4, labels=True)))
+    return Memory((grow, pyramid_step(work, 4, labels=True)))
 
 
 def track_memory(work: Work) -> Memory:
@@ -225,7 +156,7 @@ def track_memory(work: Work) -> Memory:
     regions = 1e-2 * work.plane * work.shape[0]
     # Labelled slices are read when they are asked for, or held: 4 bytes a pixel.
     held = regions + 4 * work.plane * work.n_labelled
-    return Memory((Step("slices in work, and a table of regions", held, 60 * work.plane), _pyramid(work, 4, True)))
+    return Memory((Step("slices in work, and a table of regions", held, 60 * work.plane), pyramid_step(work, 4, True)))
 
 
 def objects_memory(work: Work) -> Memory:
@@ -237,7 +168,7 @@ def objects_memory(work: Work) -> Memory:
     steps = (
         Step("blocks in which parts are found", 0, 18 * block),
         Step("faces of a layer of blocks", (in_layer + 5) * 2 * faces),
-        _pyramid(work, 4, labels=True),
+        pyramid_step(work, 4, labels=True),
     )
     return Memory(steps)
 
@@ -270,11 +201,6 @@ def measure_memory(work: Work) -> Memory:
     return Memory((blocks, crops) if "features" in how.families else (blocks,))
 
 
-def how_many(work: Work) -> int:
-    """Return how many are worked on at a time where nothing is read ahead."""
-    return max(1, work.workers)
-
-
 def report_memory(work: Work) -> Memory:
     """Return what the report holds: figures, and a few slices."""
     return Memory((Step("slices that are drawn, and figures", 3e8 + 30 * work.plane),))
@@ -282,6 +208,9 @@ def report_memory(work: Work) -> Memory:
 
 MEMORY: Mapping[str, Callable[[Work], Memory]] = {
     "import": import_memory,
+    "check": check_memory,
+    "align": align_memory,
+    "equalise": equalise_memory,
     "train": train_memory,
     "predict": predict_memory,
     "cells": cells_memory,
@@ -290,6 +219,7 @@ MEMORY: Mapping[str, Callable[[Work], Memory]] = {
     "anatomy": anatomy_memory,
     "evaluate": evaluate_memory,
     "measure": measure_memory,
+    "mesh": mesh_memory,
     "report": report_memory,
 }
 """Memory of every stage, in their order."""
@@ -303,4 +233,6 @@ def allowed_memory(stage: str, work: Work) -> float:
 
 def workers_of(stage: str, work: Work) -> int:
     """Return how many blocks, gaps or slices of a stage are in memory at a time."""
+    if stage in ("align", "equalise"):
+        return at_once(work)
     return work.at_once if stage in ("import", "predict", "objects") else how_many(work)

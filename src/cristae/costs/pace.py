@@ -11,10 +11,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from cristae.costs.surfaces import SURFACE
 from cristae.costs.work import Machine, Network, Work
 
 REFERENCE: Mapping[str, float] = {
     "decode": 0.003,
+    "check": 0.006,
+    "match": 0.009,
+    "warp": 0.005,
+    "equalise": 0.004,
     "survey": 0.0016,
     "levels": 0.006,
     "levels of labels": 0.0015,
@@ -36,9 +41,12 @@ REFERENCE: Mapping[str, float] = {
     "texture": 0.010,
     "zones": 0.012,
     "spectrum": 0.055,
+    "mesh": 0.015,
+    "finish": 5.0,
 }
 """Core seconds per million voxels on the machine of the committed benchmarks: cells from `cells_speed`, tracking from
-`track_speed`, families of measuring from `measure_scale`, `measure_zones` and `measure_spectrum`, the others from
+`track_speed`, families of measuring from `measure_scale`, `measure_zones` and `measure_spectrum`, preparing from
+`prepare_speed`, meshes (per million vertices: `finish`) from `mesh_speed`, the others from
 single calls. Together they give the times of the row `demo`; a test compares."""
 START = 6.0
 """Seconds that a command takes to begin: libraries, compiled kernels."""
@@ -105,6 +113,29 @@ def import_s(work: Work, rates: Rates, machine: Machine) -> float:
     copying = work.itemsize * (rates.core_s("decode") + rates.write_s) / _cores(work, machine)
     survey = work.itemsize * rates.read_s + rates.core_s("survey") * work.itemsize
     return _million(work) * (copying + survey + _pyramid_s(work, rates, work.itemsize, "levels"))
+
+
+def check_s(work: Work, rates: Rates, machine: Machine) -> float:
+    """Return the time of a reading."""
+    return _million(work) * (work.itemsize * rates.read_s + rates.core_s("check") / _cores(work, machine))
+
+
+def align_s(work: Work, rates: Rates, machine: Machine) -> float:
+    """Return the time of two readings, a writing, and what follows each writing of an image."""
+    each = rates.core_s("match") + rates.core_s("warp") + work.itemsize * (2 * rates.read_s + rates.write_s)
+    return _million(work) * (each / _cores(work, machine)) + _finishing_s(work, rates)
+
+
+def equalise_s(work: Work, rates: Rates, machine: Machine) -> float:
+    """Return the time of a reading, a writing, and what follows each writing of an image."""
+    each = rates.core_s("equalise") + work.itemsize * (rates.read_s + rates.write_s)
+    return _million(work) * (each / _cores(work, machine)) + _finishing_s(work, rates)
+
+
+def _finishing_s(work: Work, rates: Rates) -> float:
+    """Return the time of coarser levels and of a survey, one beside the other."""
+    survey = work.itemsize * (rates.read_s + rates.core_s("survey"))
+    return _million(work) * (survey + _pyramid_s(work, rates, work.itemsize, "levels"))
 
 
 def train_s(work: Work, rates: Rates, machine: Machine) -> float:
@@ -177,6 +208,13 @@ def measure_s(work: Work, rates: Rates, machine: Machine) -> float:
     return _million(work) * work.n_layers * each / _cores(work, machine)
 
 
+def mesh_s(work: Work, rates: Rates, machine: Machine) -> float:
+    """Return the time to find surfaces in a level of every layer, and to finish the meshes of all objects."""
+    voxels = work.n_layers * math.prod(work.meshing.shape) / 1e6
+    each = rates.core_s("mesh") + 4 * rates.read_s + SURFACE * rates.core_s("finish")
+    return voxels * each / _cores(work, machine)
+
+
 def report_s(work: Work, rates: Rates, machine: Machine) -> float:
     """Return the time to draw some slices of every class."""
     return (work.n_layers + 1) * (2.0 + 6 * work.plane / 1e6 * (0.05 + 16 * rates.read_s)) / rates.speed
@@ -184,6 +222,9 @@ def report_s(work: Work, rates: Rates, machine: Machine) -> float:
 
 SECONDS: Mapping[str, Callable[[Work, Rates, Machine], float]] = {
     "import": import_s,
+    "check": check_s,
+    "align": align_s,
+    "equalise": equalise_s,
     "train": train_s,
     "predict": predict_s,
     "cells": cells_s,
@@ -192,6 +233,7 @@ SECONDS: Mapping[str, Callable[[Work, Rates, Machine], float]] = {
     "anatomy": anatomy_s,
     "evaluate": evaluate_s,
     "measure": measure_s,
+    "mesh": mesh_s,
     "report": report_s,
 }
 """Time of every stage without its beginning."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from cristae.costs.memory import MEMORY, allowed_memory, predict_vram, train_vram, workers_of
 from cristae.costs.pace import SECONDS, START, Rates
+from cristae.costs.surfaces import SURFACE
 from cristae.costs.work import Cost, Machine, Work
 
 IMAGE = 1.0
@@ -17,6 +18,8 @@ MASK = 0.006
 """Bytes on disk per voxel of a mask."""
 IDS = 0.03
 """Bytes on disk per voxel of a layer of ids."""
+OPTIONAL = ("check", "align", "equalise", "mesh")
+"""Stages that no other one needs: a plan has them in its total only where a project has used them."""
 TABLES = 2e5
 """Bytes of manifests, tables and the like of a run."""
 
@@ -31,6 +34,16 @@ def disk(stage: str, work: Work) -> tuple[float, float]:
 
 def _import(work: Work) -> tuple[float, float]:
     return IMAGE * work.n_voxels * work.itemsize * work.pyramid, 0.0
+
+
+def _checked(work: Work) -> tuple[float, float]:
+    return TABLES, 3e4 * work.shape[0]
+
+
+def _mesh(work: Work) -> tuple[float, float]:
+    n_vertices = SURFACE * work.n_layers * math.prod(work.meshing.shape)
+    # A tenth of the triangles is left, stored twice; pieces are names and triangles with their cells.
+    return 2 * 3.6 * n_vertices + TABLES, 48 * n_vertices
 
 
 def _train(work: Work) -> tuple[float, float]:
@@ -68,6 +81,9 @@ def _report(work: Work) -> tuple[float, float]:
 
 _DISK: Mapping[str, Callable[[Work], tuple[float, float]]] = {
     "import": _import,
+    "check": _checked,
+    "align": _import,
+    "equalise": _import,
     "train": _train,
     "predict": _predict,
     "cells": _one_layer,
@@ -76,6 +92,7 @@ _DISK: Mapping[str, Callable[[Work], tuple[float, float]]] = {
     "anatomy": _tables,
     "evaluate": _tables,
     "measure": _tables,
+    "mesh": _mesh,
     "report": _report,
 }
 
@@ -89,9 +106,16 @@ def stages_of(work: Work) -> tuple[str, ...]:
         left_out |= {"objects"}
     if not (work.cells and work.n_masks):
         left_out |= {"anatomy"}
+    if not work.n_layers:
+        left_out |= {"mesh"}
     if not work.n_truth:
         left_out |= {"evaluate"}
     return tuple(stage for stage in MEMORY if stage not in left_out)
+
+
+def needed_stages(work: Work) -> tuple[str, ...]:
+    """Return the stages of `stages_of` without those that no other one needs and that were not used."""
+    return tuple(stage for stage in stages_of(work) if stage not in OPTIONAL or stage in work.used)
 
 
 def price(stage: str, work: Work, machine: Machine, rates: Rates, limit: float = math.inf) -> Cost:
@@ -114,4 +138,6 @@ def price(stage: str, work: Work, machine: Machine, rates: Rates, limit: float =
     stays, scratch = disk(stage, work)
     slower = workers / kept[1] if work.workers else 1.0
     seconds = START + slower * SECONDS[stage](work, rates, machine)
-    return Cost(stage, peak, vram(work) if vram and work.gpu else 0.0, stays, scratch, seconds, words)
+    on_card = vram(work) if vram and work.gpu else 0.0
+    optional = stage in OPTIONAL and stage not in work.used
+    return Cost(stage, peak, on_card, stays, scratch, seconds, words, optional)

@@ -93,6 +93,14 @@ class Measuring:
 
 
 @dataclass(frozen=True)
+class Meshing:
+    """What is meshed: shape of the level of the pyramid, and side of the blocks that it is read in."""
+
+    shape: Triple
+    block_side: int
+
+
+@dataclass(frozen=True)
 class Work:
     """A volume, what is known of it, and what is to be done with it.
 
@@ -116,6 +124,10 @@ class Work:
         One for all masks, one for the interior and boundary of cells.
     training, prediction, separation, measuring
         Settings of the stages.
+    surfaces
+        What is meshed; the finest level where nothing is said.
+    used
+        Of the stages that nothing else needs (`cristae.costs.price.OPTIONAL`), those that a project has used.
     workers
         Blocks at a time; 0 is the serial executor, which works on one, reads the next and writes the last.
     gpu
@@ -135,6 +147,8 @@ class Work:
     prediction: Prediction = field(default_factory=Prediction)
     separation: Separation = field(default_factory=Separation)
     measuring: Measuring = field(default_factory=Measuring)
+    surfaces: Meshing | None = None
+    used: tuple[str, ...] = ()
     workers: int = 0
     gpu: bool = False
 
@@ -157,6 +171,11 @@ class Work:
     def n_layers(self) -> int:
         """Layers of objects: organelles and cells."""
         return self.n_masks + int(self.cells)
+
+    @property
+    def meshing(self) -> Meshing:
+        """What is meshed."""
+        return self.surfaces or Meshing(self.shape, max(self.shape))
 
     @property
     def at_once(self) -> int:
@@ -213,6 +232,8 @@ class Cost:
         On an otherwise idle machine.
     words
         What the peak of memory is for.
+    optional
+        Whether nothing else needs the stage, so that it is in no total.
     """
 
     stage: str
@@ -222,3 +243,4 @@ class Cost:
     scratch_bytes: float
     seconds: float
     words: str
+    optional: bool = False

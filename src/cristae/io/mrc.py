@@ -8,6 +8,7 @@ Cheng, A. et al. (2015). MRC2014: extensions to the MRC format header. J. Struct
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,12 @@ def write_mrc(volume: Volume, path: Path, *, overwrite: bool = False, told: Told
     ):
         reserve(partial)
         for box, values in slabs(volume, told):
-            exact = values.astype(np.float64)
-            low, high = min(low, float(exact.min())), max(high, float(exact.max()))
-            total, squares = total + float(exact.sum()), squares + float((exact**2).sum())
-            made.data[box.start[0] : box.stop[0]] = values.astype(stored)
+            for z, plane in enumerate(values, start=box.start[0]):
+                exact = plane.astype(np.float64)
+                low, high = min(low, float(exact.min())), max(high, float(exact.max()))
+                total, squares = total + float(exact.sum()), squares + float((exact**2).sum())
+                made.data[z] = plane.astype(stored)
+                _let_go(made.data)
         made.voxel_size = tuple(_ANGSTROM_PER_NM * size for size in reversed(volume.grid.voxel_size))
         mean = total / volume.grid.box.n_voxels
         made.header.dmin, made.header.dmax, made.header.dmean = low, high, mean
@@ -104,6 +107,12 @@ def write_mrc(volume: Volume, path: Path, *, overwrite: bool = False, told: Told
         made.header.ispg = 1  # a volume, not a stack of pictures
         made.header.mz = volume.shape[0]
     return path
+
+
+def _let_go(mapped: Any) -> None:
+    """Leave what was put into a shared memory map to the system to write: it would add up to the whole volume."""
+    if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _byte_order(raw: bytes) -> Any:

@@ -16,29 +16,36 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from cristae.allocation import keep_freed_memory
+from cristae.costs.steps import Memory
+from cristae.costs.trials import MEASURED_AT_ONCE, adapt_memory
+from cristae.costs.work import Network, Prediction, Training, Work
 from cristae.errors import DataError
 from cristae.learn.augment import Augmentation
-from cristae.learn.checkpoint import Model, load_model, save_model
+from cristae.learn.checkpoint import Model, load_model, read_model, save_model
 from cristae.learn.cross import Crossing, CrossPseudoStep
 from cristae.learn.fit import Score, Watch, fit
+from cristae.learn.footprint import footprint
 from cristae.learn.histogram import UNCHANGED, matching_curve
 from cristae.learn.infer import Inference, SlabPredictor
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, grey_values, load_unlabelled
 from cristae.learn.pseudo import label_surely
+from cristae.learn.scale import like_reduction
 from cristae.learn.statistics import estimate_statistics
 from cristae.learn.supervised import SupervisedStep
 from cristae.nets.pair import Pair, parts_of
 from cristae.nets.registry import build_network
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.limits import within
 from cristae.stages.options import Options
 from cristae.stages.schemes import Step, choose_device, unlabelled_slices, view_of
 from cristae.stages.start import Source, alike, find_source, jittered
 from cristae.stages.train import digest, merge_histories, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings, sampling, schedule
 
-MEASURED_AT_ONCE = 8
-"""Tiles in one batch when statistics are measured."""
+LABELLED_PX = 1152
+"""Side of the tiles in which a network labels slices."""
+_FOLLOWED_PX = 192
 VANISHED = 0.1
 """A class of which less than this share is found after learning without labels may have been unlearnt."""
 
@@ -99,7 +106,7 @@ def adapt(
     DataError
         If there is no image, nothing has been trained there, or files are damaged.
     ResourceError
-        If CUDA is asked for and absent, or the project is in use.
+        If CUDA is asked for and absent, the project is in use, or more memory is needed than allowed.
     """
     settings, options = settings or adapt_settings(project, {}), options or Options()
     choose_device(settings.device)
@@ -111,6 +118,8 @@ def adapt(
         project.ask_again(run)
         options.notify(f"adapt: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    if options.max_ram_gb is not None:
+        within("adapt", needs(project, found, settings), (0.0, 1), options)
     keep_freed_memory()
     torch.use_deterministic_algorithms(settings.deterministic)
     with project.lock(), project.record(run, settings, inputs):
@@ -136,6 +145,41 @@ def adapt(
         )
     remove_checkpoints(run.path)
     return run
+
+
+def needs(project: Project, source: Source, settings: AdaptSettings) -> Memory:
+    """Return what an adaptation needs, its networks followed without their weights."""
+    works = [_work(project, read_model(folder), settings) for folder in source.folders.values()]
+    learns = settings.learning != "none"
+    return Memory(tuple(step for work in works for step in adapt_memory(work, learns=learns).steps))
+
+
+def _work(project: Project, model: Model, settings: AdaptSettings) -> Work:
+    image = project.image
+    seen = footprint(model.network, model.build, min(_FOLLOWED_PX, model.tile_px))
+    network = Network(
+        n_maps=len(model.classes),
+        n_channels=model.build.n_channels,
+        n_parameters=seen.n_parameters,
+        reduction=like_reduction(image.grid, model.pixel_nm),
+        forward_bytes=seen.forward_bytes,
+        training_bytes=seen.training_bytes,
+    )
+    training = replace(
+        Training(),
+        batch=settings.batch,
+        tile_px=model.tile_px,
+        n_unlabelled=min(settings.slices, image.shape[0]),
+        twins=model.n_networks > 1 or settings.learning in ("cps", "cps_cutmix"),
+    )
+    return Work(
+        image.shape,
+        image.dtype.itemsize,
+        networks=(network,),
+        training=training,
+        prediction=replace(Prediction(), tile_px=LABELLED_PX),
+        gpu=choose_device(settings.device).type != "cpu",
+    )
 
 
 @dataclass(frozen=True)
@@ -261,5 +305,5 @@ def _paired(network: nn.Module, model: Model, seed: int) -> nn.Module:
 
 
 def _predictor(network: nn.Module, target: _Target, device: torch.device) -> SlabPredictor:
-    how = Inference.of(network, 1152, 64, 4)
+    how = Inference.of(network, LABELLED_PX, 64, 4)
     return SlabPredictor(network.eval(), target.view, target.project.image.shape, how, device)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.align_figure import draw_alignment
 from cristae.stages.align_pairs import measure_pairs
+from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.moving_labels import MATRIX, read_transforms
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
@@ -85,7 +87,7 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
     UsageError
         If shifts are to be whole and slices to be turned.
     ResourceError
-        If the project is in use or the disk is full.
+        If the project is in use, the disk is full, or more memory is needed than allowed.
     """
     settings, options = settings or align_settings(project, {}), options or Options()
     if settings.interpolation == "whole" and settings.model != "translation":
@@ -98,6 +100,8 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
     run = project.run("align", settings, inputs)
     if used_again(project, run, options):
         return run
+    keep_memory = partial(keep_memory_of_image, "align", itemsize=raw.dtype.itemsize)
+    options = keep_memory(raw.grid, options=options)
     keep_freed_memory()
     with project.lock():
         with project.record(run, settings, inputs):
@@ -108,6 +112,7 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
             path, found = _path(table, raw.shape, settings)
             write_table(table, run.path / "pairs")
             grid, start = _canvas(path.matrices, raw.grid, bad, settings.canvas)
+            options = keep_memory(grid, options=options)  # it may have more pixels than the raw slices
             _write_transforms(run, path, (start, raw.grid, bad))
             size = raw.grid.voxel_size[1:]
             for kind, content in draw_alignment(pd.read_parquet(run.path / "transforms.parquet"), table, size).items():

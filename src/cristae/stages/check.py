@@ -31,6 +31,7 @@ from cristae.preprocess.wording import ADVICE, TITLES
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.check_figure import draw_check
+from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.options import Options
 from cristae.stages.planes import Planes
 from cristae.volume import Volume
@@ -79,7 +80,7 @@ def check(project: Project, settings: CheckSettings | None = None, options: Opti
     DataError
         If there is no image.
     ResourceError
-        If the project is in use or the disk is full.
+        If the project is in use, the disk is full, or more memory is needed than allowed.
     """
     settings, options = settings or check_settings(project, {}), options or Options()
     image, facts = project.image, project.image_facts
@@ -93,6 +94,7 @@ def check(project: Project, settings: CheckSettings | None = None, options: Opti
         project.ask_again(run)
         options.notify(f"check: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    options = keep_memory_of_image("check", image.grid, image.dtype.itemsize, options)
     keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:

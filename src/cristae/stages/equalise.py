@@ -29,6 +29,7 @@ from cristae.preprocess.equalise import (
 )
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.options import Options
 from cristae.stages.prepared import begin_again, check_raw, describe, source_of, take_into_use, used_again, write_image
 from cristae.volume import Volume
@@ -79,7 +80,7 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
     UsageError
         If there is no such slice.
     ResourceError
-        If the project is in use or the disk is full.
+        If the project is in use, the disk is full, or more memory is needed than allowed.
     """
     settings, options = settings or equalise_settings(project, {}), options or Options()
     check_raw(project)
@@ -96,6 +97,7 @@ def equalise(project: Project, settings: EqualiseSettings | None = None, options
     run = project.run("equalise", kept, inputs)
     if used_again(project, run, options):
         return run
+    options = keep_memory_of_image("equalise", image.grid, image.dtype.itemsize, options)
     keep_freed_memory()
     with project.lock():
         with project.record(run, kept, inputs):
@@ -119,7 +121,10 @@ class Equalising:
 
     def __call__(self, block: Block, slab: np.ndarray) -> np.ndarray:
         """Return the slab with new grey values."""
-        return np.stack([self._slice(plane) for plane in slab])
+        equalised = np.empty_like(slab)
+        for plane, new in zip(slab, equalised, strict=True):
+            new[:] = self._slice(plane)
+        return equalised
 
     def _slice(self, plane: np.ndarray) -> np.ndarray:
         if self.method == "clahe":

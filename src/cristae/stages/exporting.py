@@ -13,13 +13,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.costs.steps import Memory
+from cristae.costs.trials import export_memory
+from cristae.costs.work import Work
 from cristae.errors import UsageError
 from cristae.files import writable
 from cristae.io.ome_zarr import open_volume
 from cristae.io.registry import split_source
+from cristae.io.stored import StoredArray
 from cristae.io.tiff import write_folder
 from cristae.project import Project
 from cristae.stages.export_layers import Layer, Masked, joined_layers, layers, open_layer
+from cristae.stages.limits import within
 from cristae.stages.options import Options
 from cristae.volume import Volume
 
@@ -97,13 +102,14 @@ def export(
     DataError
         If the format cannot hold the layer.
     ResourceError
-        If the disk is full or the folder cannot be written.
+        If the disk is full, the folder cannot be written, or more memory is needed than allowed.
     """
     settings, options = settings or ExportSettings(), options or Options()
     form = _format(destination, settings)
     opened = open_layer(project, layer, named=form in _WITH_NAMES, unseen=settings.unseen)
     if settings.mask_value is not None:
         opened = _masked(opened, layer, settings.mask_value)
+    within("export", needs(opened, form), (0.0, 1), options)
     volume = opened.volume
     with writable(destination.parent):
         path = _write(project, layer, opened, (form, destination), options)
@@ -115,6 +121,13 @@ def export(
     if len(opened.materials) > 1:
         options.notify(", ".join(f"{material.value} {material.name}" for material in opened.materials))
     return path
+
+
+def needs(opened: Layer, form: str) -> Memory:
+    """Return what an export of a layer in a format needs."""
+    volume = opened.volume
+    joined = not isinstance(volume.array, StoredArray)
+    return export_memory(Work(volume.shape, volume.dtype.itemsize), form, joined=joined)
 
 
 def _write(project: Project, layer: str, opened: Layer, where: tuple[str, Path], options: Options) -> Path:

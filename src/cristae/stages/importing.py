@@ -38,7 +38,7 @@ from cristae.io.ome_zarr import (
 from cristae.io.registry import split_source
 from cristae.project import Project
 from cristae.stages.copying import copy_image, few_bits, fingerprint_of
-from cristae.stages.limits import keep_memory_of_import
+from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.moving_labels import LabelFolder, carry, labels_on
 from cristae.stages.options import Options
 from cristae.stages.prepared import switch
@@ -143,7 +143,7 @@ def import_image(
                 shutil.rmtree(project.path / ".importing", ignore_errors=True)  # of an attempt that was given up
                 return open_volume(project.raw_path)
             _check_replaceable(project, opened, options)
-        options = keep_memory_of_import(opened.volume.grid, opened.volume.dtype.itemsize, options)
+        options = keep_memory_of_image("import", opened.volume.grid, opened.volume.dtype.itemsize, options)
         workplace = project.path / ".importing"
         found = workplace / "image.ome.zarr"
         facts = copy_image(project, opened, fingerprint, options)

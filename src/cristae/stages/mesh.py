@@ -22,6 +22,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.allocation import keep_freed_memory
+from cristae.costs.memory import objects_memory
+from cristae.costs.surfaces import block_side, mesh_memory, object_memory
+from cristae.costs.work import Meshing, Work
 from cristae.errors import DataError, UsageError
 from cristae.features.numbering import number_from_one
 from cristae.geometry import Block, Grid, Voxels, blocks
@@ -33,6 +36,7 @@ from cristae.meshing.smooth import enclosed_volume, surface_area
 from cristae.palette import class_colour
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.limits import n_threads, within
 from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.sources import Source, find_source, open_sample
 from cristae.stages.objects import write_table
@@ -98,7 +102,8 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
     UsageError
         If a class, an id or a level that is named is not there.
     ResourceError
-        If the project is in use or the disk is full.
+        If the project is in use, the disk is full, or more memory is needed than allowed; how much the largest object
+        needs is known once all pieces are on disk.
     """
     settings, options = settings or mesh_settings(project, {}), options or Options()
     measured = MeasureSettings(source=settings.source, classes=settings.classes, families=("shape",))
@@ -111,12 +116,13 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         project.ask_again(run)
         options.notify(f"mesh: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    level = _level(project, source, settings)
+    settings, options = _keep_memory(_level_shape(project, source, level), source, settings, options)
     options.check()
     keep_freed_memory()  # blocks ask for the same memory again and again
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
-        level = _level(project, source, settings)
         layers = _open(project, source, (measured, level), run, options)
         finish = _finish(layers.grid, settings)
         tables, stores = [], {}
@@ -144,6 +150,29 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         for path in run.path.glob("*.blocks"):
             path.unlink()
     return run
+
+
+def _keep_memory(
+    shape: Voxels, source: Source, settings: MeshSettings, options: Options
+) -> tuple[MeshSettings, Options]:
+    """Return settings and options with which ``options.max_ram_gb`` is kept; what comes out does not depend on them."""
+    if options.max_ram_gb is None:
+        return settings, options
+    work = Work(shape, workers=n_threads(options), surfaces=Meshing(shape, settings.block_side))
+    if not source.runs:  # objects of true masks are found first
+        _, options = within("mesh", objects_memory(work), (math.inf, work.at_once), options)
+    n = max(1, n_threads(options))
+    allowed, options = within("mesh", mesh_memory(work), (math.inf, n), options)
+    side = block_side(work, allowed, max(1, n_threads(options)))
+    return settings.model_copy(update={"block_side": side}), options
+
+
+def _level_shape(project: Project, source: Source, level: int) -> Voxels:
+    """Return the shape of the layers at a level."""
+    if not source.runs:
+        return project.truth.grid.shape
+    name = source.classes[0]
+    return open_volume(source.runs[name].path / f"{name}.ome.zarr", level).shape
 
 
 def colour_index(project: Project, name: str, index: int) -> int:
@@ -217,6 +246,9 @@ def _mesh_class(
         raise UsageError(
             f"no object of {name} has the id {', '.join(map(str, absent[:10]))}; ids are those of its label layer"
         )
+    number, n_vertices = index.largest
+    needed = object_memory(n_vertices, f"the mesh of {name} {number}")
+    _, options = within("mesh", needed, (0.0, max(1, n_threads(options))), options)
     return write_store(path, _finished(index, volume.shape, finish, (name, options)))
 
 
@@ -284,6 +316,15 @@ class _Index:
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         ids, starts = np.unique(rows[:, 0], return_index=True)
         return cls(folder, ids, np.append(starts, len(rows)), rows[:, 1:])
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The id of the object of which there are most vertices, and how many; those between pieces count twice."""
+        if not len(self.ids):
+            return 0, 0
+        sizes = np.add.reduceat(self.rows[:, 2] - self.rows[:, 1], self.starts[:-1])
+        row = int(sizes.argmax())
+        return int(self.ids[row]), int(sizes[row])
 
     def pieces(self, row: int) -> list[Piece]:
         """Read the pieces of the object in that row."""

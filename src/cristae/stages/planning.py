@@ -24,7 +24,7 @@ from cristae.stages.options import Options
 from cristae.stages.speed import measure_rates
 from cristae.stages.workload import PlanSettings, planned, subject_of, work_of
 
-PLANNED = ("train", "predict", "cells", "measure")
+PLANNED = ("train", "predict", "cells", "measure", "mesh")
 """Stages whose settings change a plan."""
 
 
@@ -57,16 +57,17 @@ class Plan:
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Return all of it as JSON can hold it."""
+        """Return all of it as JSON can hold it; what is optional is in no total."""
+        needed = tuple(cost for cost in self.costs if not cost.optional)
         return {
             "shape": self.grid.shape,
             "voxel_size_nm": self.grid.voxel_size,
             "stages": [asdict(cost) for cost in self.costs],
             "total": {
-                "ram_bytes": max(cost.ram_bytes for cost in self.costs),
-                "vram_bytes": max(cost.vram_bytes for cost in self.costs),
-                "disk_bytes": peak_disk(self.costs),
-                "seconds": sum(cost.seconds for cost in self.costs),
+                "ram_bytes": max(cost.ram_bytes for cost in needed),
+                "vram_bytes": max(cost.vram_bytes for cost in needed),
+                "disk_bytes": peak_disk(needed),
+                "seconds": sum(cost.seconds for cost in needed),
             },
             "machine": asdict(self.machine),
             "rates": asdict(self.rates),
@@ -91,7 +92,7 @@ class Plan:
             disk = _gb(cost.disk_bytes + cost.scratch_bytes)
             vram = _gb(cost.vram_bytes) if cost.vram_bytes else "–"
             lines.append(
-                f"{cost.stage:10}{_gb(cost.ram_bytes):>10}{vram:>10}{disk:>10}"
+                f"{f'({cost.stage})' if cost.optional else cost.stage:10}{_gb(cost.ram_bytes):>10}{vram:>10}{disk:>10}"
                 f"{duration(cost.seconds):>12}   {cost.words}"
             )
         total = self.facts()["total"]
@@ -145,7 +146,7 @@ def plan(
     limit = options.max_ram_gb * 2**30 if options.max_ram_gb else math.inf
     costs = tuple(price(stage, work, machine, rates, limit) for stage in stages_of(work))
     problems = _problems(costs, work, machine, options)
-    return Plan(subject.grid, work, machine, rates, costs, problems, _notes(work))
+    return Plan(subject.grid, work, machine, rates, costs, problems, _notes(work, costs))
 
 
 def this_machine(place: Path) -> Machine:
@@ -185,16 +186,17 @@ def _problems(costs: tuple[Cost, ...], work: Work, machine: Machine, options: Op
             found.append(
                 f"{cost.stage} takes more memory than the graphics card has: smaller batches or tiles would not"
             )
-    if peak_disk(costs) > machine.disk_bytes:
-        found.append(
-            f"the disk is too full: {_gb(peak_disk(costs))} are needed, and {_gb(machine.disk_bytes)} are free"
-        )
+    at_most = peak_disk(tuple(cost for cost in costs if not cost.optional))
+    if at_most > machine.disk_bytes:
+        found.append(f"the disk is too full: {_gb(at_most)} are needed, and {_gb(machine.disk_bytes)} are free")
     return tuple(found)
 
 
-def _notes(work: Work) -> tuple[str, ...]:
+def _notes(work: Work, costs: tuple[Cost, ...]) -> tuple[str, ...]:
+    brackets = "Stages in brackets can be left out; `all` does not count them, as the project has not used them."
     network = "the network on one tile, " if work.networks else ""
     return (
+        *((brackets,) if any(cost.optional for cost in costs) else ()),
         f"These are estimates: times from {network}a kernel and a copy of some voxels, tried just now, and from "
         "benchmarks scaled to this machine, as if nothing else ran on it; expect them within a factor of 2 or 3. "
         "Memory is planned generously; disk depends on how well probabilities compress.",

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cristae.costs.steps import Memory
+from cristae.costs.surfaces import render_memory
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Box
 from cristae.io.meshes import MeshStore
@@ -32,6 +34,7 @@ from cristae.rendering.scale_bar import add_scale_bar
 from cristae.rendering.scene import Plane, Solid, bounds, solid, take_picture
 from cristae.rendering.shade import Look
 from cristae.settings import resolve_settings
+from cristae.stages.limits import n_threads, within
 from cristae.stages.mesh import MeshSettings, colour_index, mesh, mesh_settings, open_meshes
 from cristae.stages.options import Options
 from cristae.stages.render_settings import CELL_COLOUR, GLASS, RenderSettings
@@ -83,7 +86,7 @@ def render(
     UsageError
         If a class, an id or a slice that is named is not there, or cells of organelles are not known.
     ResourceError
-        If the project is in use, the disk is full, or ffmpeg fails.
+        If the project is in use, the disk is full, more memory is needed than allowed, or ffmpeg fails.
     """
     settings, options = settings or render_settings(project, {}), options or Options()
     meshed = mesh(project, _mesh_settings(project, settings, meshing or {}), replace(options, force=False))
@@ -103,6 +106,7 @@ def render(
         project.ask_again(run)
         options.notify(f"render: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    _, options = within("render", needs(meshed, settings, form), (0.0, max(1, n_threads(options))), options)
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             shutil.rmtree(run.path / ".frames", ignore_errors=True)
@@ -122,6 +126,14 @@ def render(
             nm_per_px=camera.nm_per_px[0],
         )
     return run
+
+
+def needs(meshed: Run, settings: RenderSettings, form: str) -> Memory:
+    """Return what pictures of these meshes need."""
+    n_vertices = sum(int(store.vertex_starts[-1]) for store in open_meshes(meshed).values())
+    finer = settings.samples**2
+    frame = settings.movie_width**2 * settings.height / settings.width * finer if form else 0
+    return render_memory(n_vertices, settings.width * settings.height * finer, round(frame))
 
 
 def _mesh_settings(project: Project, settings: RenderSettings, meshing: Mapping[str, Any]) -> MeshSettings:

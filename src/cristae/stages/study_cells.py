@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.blockwise import Journal
+from cristae.costs.steps import Memory
+from cristae.costs.trials import study_cells_memory
+from cristae.costs.work import Separation, Work
 from cristae.errors import DataError, UsageError
 from cristae.files import write_atomically
 from cristae.io.ome_zarr import open_volume
@@ -30,6 +34,7 @@ from cristae.settings import resolve_settings
 from cristae.stages.cells_settings import CellsSettings, cells_settings
 from cristae.stages.gaps import GapSources
 from cristae.stages.left_out import LeftOut, Plan, plan_gap
+from cristae.stages.limits import n_threads, within
 from cristae.stages.options import Options
 from cristae.stages.table2 import COPY_NEAREST, in_words, markdown
 from cristae.volume import Volume
@@ -93,7 +98,7 @@ def study_cells(
     UsageError
         If a method is unknown, or there are several classes of instances and none is named.
     ResourceError
-        If the project is in use or the disk is full.
+        If the project is in use, the disk is full, or more memory is needed than allowed.
     """
     settings, options = settings or study_cells_settings(project, {}), options or Options()
     how = how or cells_settings(project, {})
@@ -116,6 +121,7 @@ def study_cells(
     methods = _methods(sources, settings.methods, options)
     learnt_from = _learnt_from(project, predicted, name)
     left_out = LeftOut(sources, how, settings.reduction, settings.smallest_um3)
+    options = _keep_memory(left_out, plans, options)
     options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
@@ -132,6 +138,20 @@ def study_cells(
         run.update(name=name, learnt=[name], gaps=[plan.gap for plan in plans], sentence=words, notes=notes)
     options.notify(f"study cells: {words}")
     return run
+
+
+def needs(left_out: LeftOut, plans: Sequence[Plan], options: Options) -> tuple[Memory, int]:
+    """Return what a study needs, and how many stretches it works on at a time."""
+    image, growth = left_out.sources.project.image, left_out.how.growth_gb * 2**30
+    longest = max(last - first + 1 for plan in plans for first, last in plan.stretches)
+    separation = replace(Separation(), growth=growth)
+    work = Work(image.shape, image.dtype.itemsize, longest_gap=longest, separation=separation)
+    return study_cells_memory(work, left_out.reduction), max(1, n_threads(options))
+
+
+def _keep_memory(left_out: LeftOut, plans: Sequence[Plan], options: Options) -> Options:
+    memory, workers = needs(left_out, plans, options)
+    return within("study cells", memory, (0.0, workers), options)[1]
 
 
 def _class_name(project: Project, wanted: str) -> str:

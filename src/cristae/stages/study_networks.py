@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.evaluate import evaluate_settings
+from cristae.stages.limits import within_processes
 from cristae.stages.options import Options
 from cristae.stages.predict import predict_settings
 from cristae.stages.schemes import choose_device
@@ -126,7 +128,7 @@ def study_networks(
         If a network is unknown, more labelled slices are asked for than there are, or not one update fits in the
         budget.
     ResourceError
-        If CUDA is asked for and absent, the project is in use, or the disk is full.
+        If CUDA is asked for and absent, the project is in use, the disk is full, or more memory is needed than allowed.
     """
     settings, options = settings or study_networks_settings(project, {}), options or Options()
     bench = _bench(project, settings, training or train_settings(project, {}))
@@ -147,6 +149,7 @@ def study_networks(
         project.ask_again(run)
         options.notify(f"study: nothing to do, {run.path.name} is finished (do it again with --force)")
         return run
+    bench, options = _keep_memory(bench, trials, options)
     options.check()
     with project.lock(), project.record(run, settings, inputs):
         run.update(learnt=list(bench.classes))
@@ -204,6 +207,18 @@ def _bench(project: Project, settings: StudyNetworksSettings, training: TrainSet
     rules = evaluate_settings(project, {"exclude_labelled": False})
     how = predict_settings(project, {}).model_copy(update={"axes": "z"})
     return Bench(project, classes, training, how, rules, from_truth, settings.budget_s, inputs, settings.keep_weights)
+
+
+def _keep_memory(bench: Bench, trials: Sequence[Trial], options: Options) -> tuple[Bench, Options]:
+    """Return how to score, and how many processes there may be, so that ``options.max_ram_gb`` is kept."""
+    if options.max_ram_gb is None:
+        return bench, options
+    from cristae.stages.study_needs import trials_need  # noqa: PLC0415  it knows all stages
+
+    allowed = bench.prediction.max_ram_gb * 2**30
+    allowed, options = within_processes("study networks", trials_need(bench, trials), allowed, options)
+    scoring = bench.prediction.model_copy(update={"max_ram_gb": allowed / 2**30})
+    return replace(bench, prediction=scoring), options
 
 
 def _forget(run: Run) -> None:

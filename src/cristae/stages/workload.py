@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,8 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cristae.costs.work import Measuring, Network, Prediction, Separation, Training, Triple, Work
+from cristae.costs.price import OPTIONAL
+from cristae.costs.work import Measuring, Meshing, Network, Prediction, Separation, Training, Triple, Work
 from cristae.geometry import Grid
+from cristae.io.levels import factors_of, grids_of
 from cristae.learn.footprint import Footprint, footprint
 from cristae.learn.scale import reduction
 from cristae.nets.contract import Build
@@ -19,6 +22,7 @@ from cristae.project import Project
 from cristae.settings import resolve_settings
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.measuring.settings import MeasureSettings
+from cristae.stages.mesh import MOST_VOXELS, MeshSettings
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings
 from cristae.stages.train_settings import PRESETS, TrainSettings, train_settings
@@ -52,6 +56,7 @@ class Planned:
     predict: PredictSettings
     cells: CellsSettings
     measure: MeasureSettings
+    mesh: MeshSettings
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Subject:
     labelled: tuple[int, ...]
     n_learnt: int
     n_truth: int
+    used: tuple[str, ...] = ()
 
 
 def planned(project: Project | None, changes: Mapping[str, Mapping[str, Any]]) -> Planned:
@@ -80,6 +86,7 @@ def planned(project: Project | None, changes: Mapping[str, Mapping[str, Any]]) -
         resolved(PredictSettings, "predict"),
         resolved(CellsSettings, "cells"),
         resolved(MeasureSettings, "measure"),
+        resolved(MeshSettings, "mesh"),
     )
 
 
@@ -121,7 +128,19 @@ def subject_of(project: Project | None, how: PlanSettings, train: TrainSettings)
     masks = (1,) * n_masks if train.separate else (n_masks,) if n_masks else ()
     groups = (*masks, *((2,) if with_cells else ()))
     n_truth = len(truth) if how.truth is None else how.truth
-    return Subject(grid, itemsize, groups, n_masks, with_cells, labelled, n_learnt, n_truth)
+    return Subject(grid, itemsize, groups, n_masks, with_cells, labelled, n_learnt, n_truth, _used(project))
+
+
+def _used(project: Project | None) -> tuple[str, ...]:
+    """Return the stages of `OPTIONAL` that a project has used: its image is prepared, or there is a finished run."""
+    if project is None:
+        return ()
+    used = {
+        "align": bool(project.file.aligned),
+        "equalise": (project.file.prepared or "").startswith("equalise-"),
+        **{name: any(run.finished for run in project.runs(name)) for name in ("check", "mesh")},
+    }
+    return tuple(name for name in OPTIONAL if used[name])
 
 
 def _grid(project: Project | None, how: PlanSettings) -> tuple[Grid, int]:
@@ -164,6 +183,8 @@ def work_of(subject: Subject, settings: Planned, options: Options, *, with_netwo
         prediction=_as_prediction(settings.predict, largest),
         separation=_as_separation(settings.cells),
         measuring=_as_measuring(settings.measure, grid),
+        surfaces=_as_meshing(settings.mesh, grid),
+        used=subject.used,
         workers=_workers(options.executor),
         gpu=_on_gpu(train.device) if with_networks else False,
     )
@@ -203,6 +224,19 @@ def _as_measuring(measure: MeasureSettings, grid: Grid) -> Measuring:
     halo: Triple = (z, y, x)
     memory = measure.max_ram_gb * 1e9
     return Measuring(measure.families, measure.block_side, halo, measure.crop_voxels, memory)
+
+
+def _as_meshing(mesh: MeshSettings, grid: Grid) -> Meshing:
+    """Return the level that is meshed, as the stage chooses it."""
+    shapes = [one.shape for one in grids_of(grid, factors_of(grid))]
+    if mesh.source == "truth":
+        level = 0
+    elif mesh.level is not None:
+        level = min(mesh.level, len(shapes) - 1)
+    else:
+        small = (level for level, shape in enumerate(shapes) if math.prod(shape) <= MOST_VOXELS)
+        level = next(small, len(shapes) - 1)
+    return Meshing(shapes[level], mesh.block_side)
 
 
 def _workers(executor: str) -> int:
