@@ -128,7 +128,7 @@ def check(path):
     page = Page(path)
     source = path.read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href|url\()\s*=?\s*[\"']?\s*(?:https?:)?//", source)
-    assert "@import" not in source and "<script" not in source
+    assert "@import" not in source and re.search(r"Content-Security-Policy\" content=\"default-src 'none'", source)
     for name in page.files:
         assert "/" not in name and (page.folder / name).is_file()
     assert page.files == {file.name for file in page.folder.iterdir()} - {"index.html"}

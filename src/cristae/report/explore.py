@@ -9,32 +9,27 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from cristae.errors import DataError
 from cristae.geometry import Grid
 from cristae.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from cristae.report import browser, scene
 from cristae.report.gather import Findings
 from cristae.report.layers import Shown, open_levels, shown_layers
-from cristae.report.measure import MAIN
 from cristae.report.objects import colours_of
-from cristae.stages.measured import feature_columns, read_measured, title_of, unit_of
+from cristae.report.overlays import spread
+from cristae.report.rows import as_json, object_rows
 from cristae.stages.options import Options
 
-MOST_ROWS = 20_000
-"""Objects in the table of the page, the largest of every class."""
-MOST_VALUES = 400_000
-"""Values in that table: with many objects, only the main features."""
 COLOUR_PLANES = 24
-"""Slices on which neighbours get different colours."""
-_PARENTS = ("parent_cell_id", "parent_nucleus_id")
-_EXACT = 2**53
+"""Slices on which neighbouring cells get different colours."""
+STILL_ROWS, STILL_COLUMNS = 20, 6
+"""Of the table in browsers without scripts."""
+_CYCLE = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILLION, BLUE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class ExplorePart:
     Parameters
     ----------
     content
-        JSON of all but the bytes.
+        JSON of all but the bytes, safe inside of a script.
     bytes_of
         Bytes as base64 by the name of the script that holds them.
     picture
@@ -58,11 +53,9 @@ class ExplorePart:
     has_scene, has_slices, has_table
         What there is.
     left_out
-        What the scene, the slices and the table do not hold, as sentences.
-    rows
-        The first rows of the table for browsers without scripts: class, id, and values as text.
-    columns
-        Headings of these values.
+        What scene, slices and table do not hold, as sentences.
+    rows, columns
+        The first rows of the table for browsers without scripts: class, id, and values as text; headings of these.
     """
 
     content: str
@@ -84,29 +77,24 @@ def explore_part(found: Findings, options: Options) -> ExplorePart | None:
     shown = shown_layers(found.project)
     if found.image is None and not shown.layers:
         return None
-    progress = options.progress("report: 3D and slices")
-    table = object_table(found.project, shown)
-    totals = table["class"].value_counts().to_dict() if len(table) else {}
+    progress = options.progress("3D and slices")
+    grid = found.image.grid if found.image else shown.layers[0].grid
+    rows = object_rows(found.project, shown, math.prod(grid.voxel_size) / 1e9)
+    totals = {str(name): int(n) for name, n in rows.table["class"].value_counts().items()}
     meshes = scene.make_meshes(shown.layers, scene.MOST_OBJECTS, scene.MOST_TRIANGLES)
     progress(1, 3)
-    grid = found.image.grid if found.image else shown.layers[0].grid
     bounds = scene.Bounds.of(grid)
-    packed = [scene.pack(one, bounds) for one in meshes]
     has_scene = any(one.meshes for one in meshes)
     picture = scene.still(shown.layers, meshes, bounds) if has_scene else b""
     progress(2, 3)
-    sheets = list(_sheets(found, shown, grid))
+    source = _source(found, shown, grid)
+    sheets = list(browser.make_sheets(source, _wanted(source), _without(found), browser.MOST_BYTES))
     progress(3, 3)
-    rows, columns, notes = _shorten(table)
-    bytes_of = {
-        f"mesh-{number}-{what}": text for number, (_, parts) in enumerate(packed) for what, text in parts.items()
-    } | {f"slice-{sheet.z}": sheet.picture for sheet in sheets}
+    packed = [scene.pack(one, bounds) for one in meshes]
+    left_out = [_spread(len(sheets), grid.shape[0])] if len(sheets) < grid.shape[0] else []
+    middle = sheets[len(sheets) // 2]
     content = {
-        "bounds": {"low": bounds.low, "high": bounds.high, "start": bounds.start, "step": bounds.step},
-        "view": {"azimuth": scene.AZIMUTH, "elevation": scene.ELEVATION},
-        "voxel": grid.voxel_size,
-        "origin": grid.origin,
-        "depth": grid.shape[0],
+        **_places(grid, bounds),
         "names": {"cell": shown.cell, "nucleus": shown.nucleus},
         "isTruth": shown.is_truth,
         "layers": [
@@ -115,214 +103,93 @@ def explore_part(found: Findings, options: Options) -> ExplorePart | None:
                 "colour": layer.colour,
                 "opacity": layer.opacity,
                 "hasIds": layer.has_ids,
-                "ids": [_id(one) for one in made.ids],
+                "ids": [as_json(one) for one in made.ids],
                 "mesh": numbers,
             }
             for layer, made, (numbers, _) in zip(shown.layers, meshes, packed, strict=True)
         ],
-        "colours": _colours(shown),
-        "slices": [_slice(sheet) for sheet in sheets],
-        "size": _size(found, shown, grid),
-        "table": _table(rows, columns, found, sheets),
+        "colours": {"cells": _cell_colours(shown), "cycle": _CYCLE},
+        "slices": [{"z": sheet.z, "overlays": sheet.overlays} for sheet in sheets],
+        "size": source.size,
+        "table": rows.content(sheets),
     }
-    words = [
-        *(f"In 3D: {one}." for one in scene.left_out(shown.layers, meshes, totals)),
-        *([_spread(sheets, grid)] if len(sheets) < grid.shape[0] else []),
-        *notes,
-    ]
-    middle = sheets[len(sheets) // 2] if sheets else None
     return ExplorePart(
-        json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
-        bytes_of,
-        base64.b64encode(picture).decode("ascii"),
-        (middle.z, middle.picture) if middle else (0, ""),
-        tuple(
-            (layer.name, layer.colour, max(int(totals.get(layer.name, 0)), one.n_there if layer.has_ids else 0))
+        content=as_script(content),
+        bytes_of=_bytes_of(packed, sheets),
+        picture=base64.b64encode(picture).decode("ascii"),
+        first_slice=(middle.z, middle.picture),
+        classes=tuple(
+            (layer.name, layer.colour, max(totals.get(layer.name, 0), one.n_there if layer.has_ids else 0))
             for layer, one in zip(shown.layers, meshes, strict=True)
         ),
-        shown.is_truth and bool(shown.layers),
-        has_scene,
-        bool(sheets),
-        bool(len(rows)),
-        tuple(words),
-        tuple(_first_rows(rows, columns)),
-        tuple(_heading(name, {}) for name in columns[:6]),
+        is_truth=shown.is_truth and bool(shown.layers),
+        has_scene=has_scene,
+        has_slices=bool(source.image or source.layers),
+        has_table=bool(len(rows.table)),
+        left_out=(*scene.left_out(shown.layers, meshes, totals), *left_out, *rows.left_out),
+        rows=tuple(rows.first(STILL_ROWS, STILL_COLUMNS)),
+        columns=tuple(rows.heading(name) for name in rows.columns[:STILL_COLUMNS]),
     )
 
 
-def object_table(project: Any, shown: Shown) -> pd.DataFrame:
-    """Return a row per object: what was measured, or what cells, objects and anatomy noted; it may be empty."""
-    if shown.measured is not None:
-        try:
-            return read_measured(project).objects
-        except DataError:
-            pass
-    if shown.is_truth:
-        return pd.DataFrame({"class": [], "object_id": []})
-    parts = []
-    for stage in ("track", "objects"):
-        run = project.latest(stage)
-        try:
-            part = pd.read_csv(run.path / "objects.csv", dtype={"class": str}) if run else None
-        except (OSError, ValueError):
-            continue
-        if part is not None and stage == "track":
-            part = part.rename(columns={"object": "object_id"}).assign(**{"class": str(run.manifest["name"])})
-        if part is not None and {"class", "object_id", "n_voxels"} <= set(part):
-            parts.append(part[[name for name in ("class", "object_id", "n_voxels", "volume_um3") if name in part]])
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"class": [], "object_id": []})
-    anatomy = project.latest("anatomy")
-    if anatomy is None or not len(table):
-        return table
-    try:
-        parents = pd.read_parquet(anatomy.path / "parents.parquet", columns=["class", "object_id", "parent_cell_id"])
-    except (OSError, ValueError, KeyError):
-        return table
-    return table.merge(parents, on=["class", "object_id"], how="left")
+def as_script(content: Mapping[str, Any]) -> str:
+    """Return JSON that cannot end the script it stands in, whatever names it holds."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
-def shorten(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return at most `most` rows: of every class the largest objects, shared out fairly; their order stays."""
-    if len(table) <= most:
-        return table
-    counts = table["class"].value_counts(sort=False)
-    shares = dict(zip(counts.index, scene.share_out(counts.tolist(), most), strict=True))
-    size = table["n_voxels"] if "n_voxels" in table else pd.Series(0, index=table.index)
-    rank = size.groupby(table["class"]).rank(method="first", ascending=False)
-    return table[rank <= table["class"].map(shares)]
-
-
-def _shorten(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return the rows and the features of the page, and what is left out."""
-    rows, notes = shorten(table, MOST_ROWS), []
-    columns = feature_columns(rows) if len(rows) else []
-    main = [name for name in MAIN if name in columns]
-    columns = [*main, *(name for name in columns if name not in main)]
-    if len(rows) < len(table):
-        notes.append(
-            f"The table holds the {len(rows):,} largest of {len(table):,} objects; all are in objects.csv of the run."
-        )
-    most = max(len(main), 1, MOST_VALUES // max(1, len(rows)))
-    if len(columns) > most:
-        notes.append(f"The table holds {most} of {len(columns)} features; all are in objects.csv of the run.")
-    return rows, columns[:most], notes
-
-
-def _table(
-    rows: pd.DataFrame, columns: Sequence[str], found: Findings, sheets: Sequence[browser.Sheet]
-) -> dict[str, Any]:
-    """Return the table by columns, with the slice that shows most of each object."""
-    meanings = _meanings(found)
-    best = _best(sheets)
-    keys = list(zip(rows["class"], rows["object_id"].tolist(), strict=True)) if len(rows) else []
-    places = [best.get((str(name), int(number))) for name, number in keys]
+def _places(grid: Grid, bounds: scene.Bounds) -> dict[str, Any]:
     return {
-        "class": [str(name) for name, _ in keys],
-        "id": [_id(int(number)) for _, number in keys],
-        "cut": rows["touches_edge"].astype(int).tolist() if "touches_edge" in rows else [],
-        "parents": {
-            name: [None if pd.isna(one) else _id(int(one)) for one in rows[name]] for name in _PARENTS if name in rows
-        },
-        "sheet": [-1 if place is None else place[0] for place in places],
-        "box": [None if place is None else place[1] for place in places],
-        "columns": [
-            {
-                "name": name,
-                "title": title_of(name),
-                "unit": unit_of(name, meanings),
-                "meaning": meanings.get(name, {}).get("meaning", ""),
-                "values": [_short(one) for one in rows[name].astype(np.float64)],
-            }
-            for name in columns
-        ],
+        "bounds": {"low": bounds.low, "high": bounds.high, "start": bounds.start, "step": bounds.step},
+        "view": {"azimuth": scene.AZIMUTH, "elevation": scene.ELEVATION},
+        "voxel": grid.voxel_size,
+        "origin": grid.origin,
+        "depth": grid.shape[0],
     }
 
 
-def _meanings(found: Findings) -> Mapping[str, Mapping[str, str]]:
-    try:
-        return read_measured(found.project).dictionary
-    except DataError:
-        return {}
-
-
-def _best(sheets: Sequence[browser.Sheet]) -> dict[tuple[str, int], tuple[int, tuple[int, int, int, int]]]:
-    """Return for every object the number of the sheet that shows most of it, and its box there."""
-    most: dict[tuple[str, int], tuple[int, int, tuple[int, int, int, int]]] = {}
-    for number, sheet in enumerate(sheets):
-        for name, objects in sheet.places.items():
-            for one, (area, box) in objects.items():
-                if area > most.get((name, one), (0, 0, box))[0]:
-                    most[name, one] = area, number, box
-    return {key: (number, box) for key, (_, number, box) in most.items()}
-
-
-def _sheets(found: Findings, shown: Shown, grid: Grid) -> Iterator[browser.Sheet]:
-    project = found.project
-    source = _source(found, shown, grid)
-    wanted: list[int] = []
-    if every := sorted(set().union(*(one.slices for one in source.painted.values()))):
-        wanted = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, browser.MOST_LABELLED).astype(int))]
-    without = project.lost_slices if found.image else ()
-    return browser.make_sheets(source, wanted, without, browser.MOST_BYTES)
+def _bytes_of(
+    packed: Sequence[tuple[dict[str, Any], dict[str, str]]], sheets: Sequence[browser.Sheet]
+) -> dict[str, str]:
+    meshes = {f"mesh-{number}-{what}": text for number, (_, parts) in enumerate(packed) for what, text in parts.items()}
+    return meshes | {f"slice-{sheet.z}": sheet.picture for sheet in sheets}
 
 
 def _source(found: Findings, shown: Shown, grid: Grid) -> browser.Source:
+    """Return what slices are made of; layers on another grid are not laid over the image."""
     project, image = found.project, found.image
-    fits = tuple(layer for layer in shown.layers if layer.grid.shape == grid.shape)
-    with_truth = image is not None and not shown.is_truth and project.truth.classes
     return browser.Source(
-        open_levels(project.image_path) if image else (),
-        fits,
-        browser.painted_on(project.truth) if with_truth else {},
-        browser.painted_on(project.annotations) if image else {},
-        grid.shape,
-        grid.voxel_size,
+        image=open_levels(project.image_path) if image else (),
+        layers=tuple(layer for layer in shown.layers if layer.grid.shape == grid.shape),
+        truth=browser.painted_on(project.truth) if image and not shown.is_truth else {},
+        painted=browser.painted_on(project.annotations) if image else {},
+        shape=grid.shape,
+        voxel_size=grid.voxel_size,
     )
 
 
-def _size(found: Findings, shown: Shown, grid: Grid) -> tuple[int, int]:
-    return _source(found, shown, grid).size
+def _wanted(source: browser.Source) -> list[int]:
+    """Return labelled slices, evenly spread."""
+    every = sorted(set().union(*(one.slices for one in source.painted.values())))
+    return spread(every, browser.MOST_LABELLED)
 
 
-def _slice(sheet: browser.Sheet) -> dict[str, Any]:
-    return {"z": sheet.z, "overlays": sheet.overlays}
+def _without(found: Findings) -> Sequence[int]:
+    return found.project.lost_slices if found.image else ()
 
 
-def _colours(shown: Shown) -> dict[str, Any]:
-    """Return the colours of cells, different for neighbours, and those that objects take in turn."""
+def _cell_colours(shown: Shown) -> dict[str, str]:
+    """Return a colour for every cell, different for those that lie beside each other."""
     cells = next((layer for layer in shown.layers if layer.name == shown.cell and layer.has_ids), None)
-    found: dict[int, str] = {}
-    if cells is not None:
-        depth = cells.grid.shape[0]
-        numbers = np.unique(np.linspace(0, depth - 1, min(depth, COLOUR_PLANES)).astype(int))
-        found = colours_of([cells.plane(int(z), 256) for z in numbers])
-    cycle = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILLION, BLUE)
-    return {"cells": {str(name): colour for name, colour in found.items()}, "cycle": cycle}
+    if cells is None:
+        return {}
+    depth = cells.grid.shape[0]
+    numbers = np.unique(np.linspace(0, depth - 1, min(depth, COLOUR_PLANES)).astype(int))
+    found = colours_of([cells.plane(int(z), 256) for z in numbers])
+    return {str(name): colour for name, colour in found.items()}
 
 
-def _spread(sheets: Sequence[browser.Sheet], grid: Grid) -> str:
+def _spread(n: int, depth: int) -> str:
     return (
-        f"The slice browser holds {len(sheets)} of {grid.shape[0]:,} slices, evenly spread with the labelled ones among "
-        "them, so that the page stays small; all are in the project."
+        f"The slice browser holds {n} of {depth:,} slices, evenly spread with labelled ones among them, so that the "
+        "page stays small; all are in the project."
     )
-
-
-def _first_rows(rows: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    head = rows.sort_values("n_voxels", ascending=False).head(20) if "n_voxels" in rows else rows.head(20)
-    for row in head.to_dict("records"):
-        values = (_short(float(row[name])) for name in columns[:6])
-        yield str(row["class"]), str(row["object_id"]), *("–" if one is None else f"{one:g}" for one in values)
-
-
-def _heading(name: str, meanings: Mapping[str, Mapping[str, str]]) -> str:
-    unit = unit_of(name, meanings)
-    return f"{title_of(name)} ({unit})" if unit else title_of(name)
-
-
-def _short(value: float) -> float | None:
-    return float(f"{value:.4g}") if math.isfinite(value) else None
-
-
-def _id(value: int) -> int | str:
-    """Return an id as JSON can hold it: as text where a browser would round it."""
-    return value if abs(value) < _EXACT else str(value)

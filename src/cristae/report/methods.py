@@ -6,7 +6,6 @@ What a run did not note is left out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,8 +100,8 @@ def _image(found: Findings) -> Iterator[str]:
 
 def _align(facts: Facts, settings: Facts) -> str:
     return (
-        f"Slices were aligned by {_said(settings, 'model', 'translation')}, each matched to "
-        f"{_said(settings, 'neighbours', '?')} slices before it, and resampled once ({_said(settings, 'interpolation')})."
+        f"Slices were aligned by {_said(settings, 'model')}, each matched to {_said(settings, 'neighbours')} slices "
+        f"before it, and resampled once ({_said(settings, 'interpolation')})."
     )
 
 
@@ -187,8 +186,8 @@ def _measure(facts: Facts, settings: Facts) -> str:
     source = "the imported labels" if facts.get("source") == "truth" else "the segmentation"
     texture = f" Texture was computed with {bins}." if grey else ""
     return (
-        f"Of {source}, these features{of} were measured: {_listed(families)}; volume, surface and shape of objects that "
-        f"the edge of the volume cuts were left out.{texture}"
+        f"Of {source}, these features{of} were measured: {_listed(families)}; volume, surface and shape of objects "
+        f"that the edge of the volume cuts were left out.{texture}"
     )
 
 
@@ -198,7 +197,9 @@ def _score(facts: Facts, settings: Facts) -> str:
         return ""
     told = ", ".join(f"{name} {value:.3f}" for name, value in dices.items())
     crossed = facts.get("stage") == "crossvalidate"
-    where = "left-out labelled slices, each predicted by networks trained on the others" if crossed else "slices with truth"
+    where = (
+        "left-out labelled slices, each predicted by networks trained on the others" if crossed else "slices with truth"
+    )
     if not crossed and settings.get("exclude_labelled"):
         where += " that were not used for training"
     return f"On {where}, the 3D Dice was {told}."
@@ -228,8 +229,8 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
-def _said(settings: Facts, name: str, otherwise: str = "?") -> str:
+def _said(settings: Facts, name: str) -> str:
     value = settings.get(name)
-    if value is None or isinstance(value, float) and math.isnan(value):
-        return otherwise
+    if value is None:
+        return "?"
     return f"{value:g}" if isinstance(value, float) else str(value)

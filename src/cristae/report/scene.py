@@ -166,7 +166,7 @@ def pack(one: LayerMeshes, bounds: Bounds) -> tuple[dict[str, Any], dict[str, st
 
 
 def still(
-    layers: Sequence[Layer], found: Sequence[LayerMeshes], bounds: Bounds, size: tuple[int, int] = (960, 720)
+    layers: Sequence[Layer], found: Sequence[LayerMeshes], bounds: Bounds, size: tuple[int, int] = (900, 900)
 ) -> bytes:
     """Return a picture of the scene as JPEG, seen from where it is seen at first: for browsers that cannot draw it."""
     solids = [
@@ -196,7 +196,7 @@ def left_out(layers: Sequence[Layer], found: Sequence[LayerMeshes], totals: Mapp
     for layer, one in zip(layers, found, strict=True):
         total = max(totals.get(layer.name, 0), one.n_there)
         if layer.has_ids and len(one.ids) < total:
-            words.append(f"{layer.name}: the {len(one.ids):,} largest of {total:,} objects")
+            words.append(f"In 3D there are the {len(one.ids):,} largest of {total:,} objects of {layer.name}.")
     return words
 
 

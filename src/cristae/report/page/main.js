@@ -59,19 +59,17 @@ function tryScene() {
   }
 }
 
+/** Pictures open at full size in the page itself, which may be without its folder. */
 function startPictures() {
-  const dialog = make("dialog", { class: "large", "aria-label": "Picture at full size" });
-  document.body.append(dialog);
-  dialog.addEventListener("click", () => dialog.close());
-  for (const link of document.querySelectorAll("figure > a")) {
-    link.addEventListener("click", (event) => {
-      const picture = link.querySelector("img");
-      if (!picture || event.ctrlKey || event.metaKey) return;
-      event.preventDefault();
-      dialog.replaceChildren(make("button", { type: "button" }, "Close"), make("img", { src: picture.src, alt: picture.alt }));
-      dialog.showModal();
-    });
-  }
+  const dialog = make("dialog", { class: "large", "aria-label": "Picture at full size", onclick: () => dialog.close() });
+  document.addEventListener("click", (event) => {
+    const picture = event.target.closest?.("figure > a")?.querySelector("img");
+    if (!picture || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    if (!dialog.isConnected) document.body.append(dialog);
+    dialog.replaceChildren(make("button", { type: "button" }, "Close"), make("img", { src: picture.src, alt: picture.alt }));
+    dialog.showModal();
+  });
 }
 
 function startCopy() {
@@ -91,7 +89,8 @@ function startCopy() {
 
 function start() {
   startPictures();
-  startCopy();
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", startCopy);
+  else startCopy();
   if (content) {
     for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
     change("sheet", { sheet: Math.floor(content.slices.length / 2) });

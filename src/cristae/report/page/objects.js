@@ -5,7 +5,7 @@ import { drawCrop } from "./slices.js";
 import { change, choose, listen, parentOf, rowOf, state, table } from "./state.js";
 
 const PER_PAGE = 15;
-const MOST_COLUMNS = 7;
+const MOST_COLUMNS = 6;
 
 const kinds = ["cell", "nucleus"].filter((kind) => table.parents[`parent_${kind}_id`]);
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });

@@ -27,7 +27,7 @@ varying vec3 vTint;
 void main() {
   vec3 n = normalize(vNormal);
   float facing = abs(n.z);
-  float light = 0.42 + 0.58 * max(0.0, dot(n, normalize(vec3(-0.45, 0.62, 0.64))));
+  float light = 0.5 + 0.5 * max(0.0, dot(n, normalize(vec3(-0.45, 0.62, 0.64))));
   float rim = pow(1.0 - facing, 2.0);
   vec3 colour = vTint * light * (1.0 - 0.45 * pow(1.0 - facing, 4.0) * step(0.99, opacity)) + glow * vec3(0.25);
   float alpha = opacity >= 0.99 ? 1.0 : clamp(opacity * (0.75 + 2.6 * rim), 0.0, 1.0);
@@ -316,6 +316,8 @@ function buildMark() {
   const mesh = new Mesh(new BufferGeometry(), material(1));
   mesh.material.uniforms.glow.value = 1;
   mesh.material.depthFunc = 3; // less or equal, as it lies where the object itself lies
+  mesh.material.transparent = true; // only so that it comes after glass
+  mesh.renderOrder = 25;
   mesh.material.polygonOffset = true;
   mesh.material.polygonOffsetFactor = -2;
   mesh.material.polygonOffsetUnits = -2;

@@ -5,7 +5,7 @@ import { change, choose, colourOf, listen, state } from "./state.js";
 
 const TRUTH = [240, 228, 66];
 const KINDS = { found: "found", truth: "truth", painted: "painted" };
-const LARGEST = 1100;
+const LARGEST = 800;
 
 const [width, height] = content?.size ?? [0, 0];
 const decoded = new Map();
@@ -22,7 +22,10 @@ function overlaysOf(sheet) {
   const found = [];
   for (const kind of Object.keys(KINDS)) {
     for (const [name, overlay] of Object.entries(content.slices[sheet].overlays[kind] ?? {})) {
-      found.push({ kind, name, values: overlay.values, pixels: pixelsOf(overlay, width * height) });
+      let pixels = null;
+      found.push({ kind, name, values: overlay.values, get pixels() {
+        return (pixels ??= pixelsOf(overlay, width * height));
+      } });
     }
   }
   if (decoded.size > 12) decoded.delete(decoded.keys().next().value);
@@ -40,8 +43,7 @@ export function startSlices(holder, controls, shownPicture) {
   const bar = make("div", { class: "scale-bar" }, make("span"), make("i"));
   holder.replaceChildren(image, canvas, bar);
   const show = { found: true, truth: false, painted: false };
-  const nm = content.voxel[2] && Math.min(content.voxel[1], content.voxel[2]);
-  const wide = nm * 0 + content.bounds.high[0] - content.bounds.low[0];
+  const wide = content.bounds.high[0] - content.bounds.low[0];
   const length = barLength(wide);
   bar.firstChild.textContent = lengthInWords(length);
   bar.lastChild.style.width = "100%";
@@ -131,7 +133,7 @@ export function startSlices(holder, controls, shownPicture) {
     const one = chosen && overlaysOf(state.sheet).find((other) => other.kind === "found" && other.name === chosen.name);
     const place = one ? one.values.findIndex((id) => id && String(id) === String(chosen.id)) : -1;
     if (place < 0) return;
-    const only = { pixels: one.pixels.map((other) => (other === place ? 1 : 0)), values: [0, 1] };
+    const only = { pixels: one.pixels.map((other) => Number(other === place)), values: [0, 1] };
     outline(target, only, times, [0, 0, 0], false, 3);
     outline(target, only, times, TRUTH, false, 2);
   }
@@ -188,18 +190,25 @@ function outline(target, one, times, colour, dotted, thickness = 1) {
   }, thickness);
 }
 
-/** Visit all pixels of the canvas with the object there and whether it ends near. */
-function each({ pixels, values }, times, visit, thickness = 1) {
+/** Visit all pixels of the canvas that hold something, with what it is and whether it ends near. */
+function each(one, times, visit, thickness = 1) {
+  const { pixels, values } = one;
   const [w, h] = [width * times, height * times];
   const reach = Math.max(1, Math.round((thickness * Math.max(w, h)) / 700));
-  const of = (x, y) => pixels[Math.floor(y / times) * width + Math.floor(x / times)];
+  const column = new Uint32Array(w);
+  for (let x = 0; x < w; x++) column[x] = Math.floor(x / times);
+  const row = (y) => Math.floor(y / times) * width;
   for (let y = 0; y < h; y++) {
-    const base = Math.floor(y / times) * width;
+    const here = row(y);
+    const above = y >= reach ? row(y - reach) : here;
+    const below = y + reach < h ? row(y + reach) : here;
     for (let x = 0; x < w; x++) {
-      const place = pixels[base + Math.floor(x / times)];
+      const at = column[x];
+      const place = pixels[here + at];
       if (!values[place]) continue;
-      const edge = (x >= reach && of(x - reach, y) !== place) || (x + reach < w && of(x + reach, y) !== place) ||
-        (y >= reach && of(x, y - reach) !== place) || (y + reach < h && of(x, y + reach) !== place);
+      const edge = pixels[above + at] !== place || pixels[below + at] !== place ||
+        (x >= reach && pixels[here + column[x - reach]] !== place) ||
+        (x + reach < w && pixels[here + column[x + reach]] !== place);
       visit(y * w + x, place, edge);
     }
   }
