@@ -51,7 +51,9 @@ def dictionary_part(project: Project) -> tuple[Table, ...]:
     usual = {"relations": relation_definitions(), "violations": violation_definitions()}
     tables = []
     for name, title in _TITLES.items():
-        columns = _columns(noted.get(name)) or tuple(
+        # Early versions noted the columns of objects alone.
+        entries = noted.get(name) if name in noted or name != "objects" else noted
+        columns = _columns(entries) or tuple(
             Column(key, one.unit, one.meaning, one.equation, one.paper) for key, one in usual.get(name, {}).items()
         )
         files = tuple(
@@ -65,13 +67,18 @@ def dictionary_part(project: Project) -> tuple[Table, ...]:
 
 
 def _columns(entries: Any) -> tuple[Column, ...]:
+    if isinstance(entries, Mapping):
+        entries = [{"name": name, **one} for name, one in entries.items() if isinstance(one, Mapping)]
     if not isinstance(entries, list):
         return ()
     found = [one for one in entries if isinstance(one, Mapping) and "name" in one]
     return tuple(
         Column(
             str(one["name"]),
-            *(str(one.get(key) or "") for key in ("unit", "definition", "equation", "paper")),
+            str(one.get("unit") or ""),
+            str(one.get("meaning") or one.get("definition") or ""),
+            str(one.get("equation") or ""),
+            str(one.get("paper") or ""),
         )
         for one in found
     )

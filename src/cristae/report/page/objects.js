@@ -116,8 +116,8 @@ export function startTable(holder) {
   }
 
   listen((what) => {
-    if (what !== "chosen" || !state.chosen) return;
-    const row = rowOf(state.chosen.name, state.chosen.id);
+    if (what !== "chosen") return;
+    const row = state.chosen ? rowOf(state.chosen.name, state.chosen.id) : undefined;
     if (row !== undefined && !rows.includes(row)) {
       Object.assign(filter, { name: "", id: "", parent: null });
       select();

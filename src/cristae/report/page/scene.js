@@ -90,6 +90,7 @@ export function startScene(holder) {
     const ahead = new Vector3(Math.sin(turn) * Math.cos(lift), Math.sin(lift), Math.cos(turn) * Math.cos(lift));
     controls.target.copy(middle);
     camera.position.copy(middle).addScaledVector(ahead, -3 * reach);
+    camera.lookAt(middle); // what the view must span depends on it
     camera.zoom = 1;
     resize();
     controls.update();
@@ -240,8 +241,6 @@ export function startScene(holder) {
     if (what === "chosen") mark();
   });
   dress();
-  look(content.view.azimuth, content.view.elevation);
-  resize();
   look(content.view.azimuth, content.view.elevation);
   return { look, zoom, centre, plane: (image, z) => plane.put(image, z, redraw), showPlane: (on) => {
     plane.wanted = on;
