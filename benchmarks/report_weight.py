@@ -1,4 +1,4 @@
-"""The report of the demo: how long Chromium takes to open it, how heavy it is, and whether it asks anybody for anything.
+"""The report of the demo: how long Chromium takes to open it, how heavy it is, whether it asks anybody for anything.
 
 Measured from asking for the page, from disk, in a browser without graphics card and with an empty cache, until pictures
 are loaded and scene, slice and table are drawn; median of some openings. Needs playwright and Chromium.

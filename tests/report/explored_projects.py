@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from cristae.features import morphology
+from cristae.features import moments, morphology
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
 from cristae.project import Project
@@ -89,8 +89,10 @@ def give_measurement(project: Project, source: str, table: pd.DataFrame) -> None
     with project.record(run, Settings(), {"objects": source}):
         table.to_parquet(run.path / "objects.parquet", index=False)
         table.to_csv(run.path / "objects.csv", index=False)
-        known = {name: one for name, one in morphology.DEFINITIONS.items() if name in table}
-        columns = [{"name": name, "unit": one.unit, "definition": one.meaning} for name, one in known.items()]
+        known = {**moments.DEFINITIONS, **morphology.DEFINITIONS}
+        columns = [
+            {"name": name, "unit": one.unit, "definition": one.meaning} for name, one in known.items() if name in table
+        ]
         (run.path / "dictionary.json").write_text(json.dumps({"objects": columns}))
         run.update(
             classes=list(CLASSES),

@@ -321,6 +321,17 @@ def test_a_report_without_an_image_shows_measured_truth(tmp_path):
     assert part.has_scene and part.has_slices and part.first_slice[1] == ""
 
 
+def test_a_damaged_layer_costs_its_part_of_the_page_only(tmp_path):
+    project = explored(tmp_path)
+    layer = next((project.path / "runs").glob("objects-*")) / "nucleus.ome.zarr"
+    for one in layer.rglob("*"):
+        if one.is_file() and one.name != "zarr.json":
+            one.write_bytes(b"damaged")
+    page = words_of(build_report(project))
+    assert "3D scene, slices and table of objects are missing:" in page and "nucleus" in page
+    assert 'id="measurements"' in page and 'id="methods"' in page
+
+
 def test_slices_look_like_the_image(tmp_path, part):
     picture = np.asarray(Image.open(BytesIO(base64.b64decode(part.bytes_of["slice-7"]))).convert("L")).astype(float)
     assert picture.shape == (64, 64)

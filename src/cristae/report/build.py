@@ -105,7 +105,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         context = {
             "found": found,
             "name": project.name,
-            "explore": explore_part(found, options),
+            **_explore(found, options),
             "methods": methods_part(found),
             "dictionary": dictionary_part(project),
             "script": page_script(),
@@ -130,6 +130,14 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         }
         write_atomically(folder / "index.html", open_template("template.html.j2").render(context))
     return folder / "index.html"
+
+
+def _explore(found: Findings, options: Options) -> dict[str, Any]:
+    """Return scene, slices and table, or in words why there are none: a damaged layer costs no more than this part."""
+    try:
+        return {"explore": explore_part(found, options), "unexplored": ""}
+    except DataError as error:
+        return {"explore": None, "unexplored": str(error)}
 
 
 def _learning_figure(found: Findings, writer: Writer) -> Picture | None:

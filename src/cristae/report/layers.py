@@ -119,6 +119,7 @@ def shown_layers(project: Project) -> Shown:
         cell = str(last[0].manifest.get("name", cell))
     layers = []
     holds = any(name.startswith("nucleol") for name in found)
+    found = {name: one for name, one in found.items() if one[0][0].dtype.kind in "iu"}
     for index, (name, (levels, has_ids)) in enumerate(found.items()):
         opacity = _opacity(name, (cell, nucleus), holds) if len(found) > 1 else 1.0
         colour = CELL_COLOUR if opacity < 1 and name == cell else class_colour(colour_index(project, name, index))

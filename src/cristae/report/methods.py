@@ -181,7 +181,7 @@ def _measure(facts: Facts, settings: Facts) -> str:
         else f"grey levels of {settings.get('bin_width')} grey values"
     )
     counts = facts.get("n_objects", {})
-    told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) if isinstance(counts, Mapping) else ""
+    told = ", ".join(f"{name} {n:,}" for name, n in counts.items()) if isinstance(counts, Mapping) else ""
     of = f" of all objects ({told})" if told else ""
     source = "the imported labels" if facts.get("source") == "truth" else "the segmentation"
     texture = f" Texture was computed with {bins}." if grey else ""
