@@ -24,6 +24,7 @@ from cristae.geometry import Grid
 from cristae.io.ome_zarr import build_pyramid, create_volume
 from cristae.meshing.smooth import enclosed_volume
 from cristae.report import browser, scene
+from cristae.report import rows as rows_module
 from cristae.report.build import build_report
 from cristae.report.explore import as_script, explore_part
 from cristae.report.gather import gather
@@ -193,6 +194,16 @@ def test_the_table_keeps_the_largest_of_every_class():
     assert len(kept) == 10 and set(kept["class"]) == {"a", "b"}
     assert set(kept.loc[kept["class"] == "a", "n_voxels"]) == set(range(143, 150))
     assert shorten(table, 53) is table
+
+
+def test_what_the_table_does_not_hold_is_counted_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "MOST_ROWS", 4)
+    monkeypatch.setattr(scene, "MOST_OBJECTS", 3)
+    part = explore_part(gather(explored(tmp_path)), Options())
+    assert [n for _, _, n in part.classes] == [2, 1, 4]
+    assert len(json.loads(part.content)["table"]["id"]) == 4
+    assert "The table holds the 4 largest of 7 objects; all are in objects.csv of the run." in part.left_out
+    assert "In 3D there are the 1 largest of 4 objects of mitochondrion." in part.left_out
 
 
 def test_an_object_is_shown_where_most_of_it_is():

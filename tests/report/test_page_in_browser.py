@@ -154,6 +154,16 @@ def test_the_table_sorts_filters_and_leads_to_the_object(page):
     assert "Lies in cell 1" in page.locator("#chosen").inner_text()
 
 
+def test_an_object_comes_to_the_middle(page):
+    page.get_by_label("Id", exact=True).fill("4")
+    page.get_by_role("button", name="mitochondrion 4").click()
+    page.get_by_role("button", name="Bring it to the middle in 3D").click()
+    picture = seen(page, "#scene canvas")
+    height, width = picture.shape[:2]
+    middle = picture[int(0.47 * height) : int(0.53 * height), int(0.47 * width) : int(0.53 * width)]
+    assert share_of(middle, "#F0E442") > 0.8
+
+
 def test_layers_go_off_and_on_and_become_opaque(page):
     colour = "#009E73"
     before = seen(page, "#scene"), seen(page, "#slice")

@@ -80,7 +80,6 @@ def explore_part(found: Findings, options: Options) -> ExplorePart | None:
     progress = options.progress("3D and slices")
     grid = found.image.grid if found.image else shown.layers[0].grid
     rows = object_rows(found.project, shown, math.prod(grid.voxel_size) / 1e9)
-    totals = {str(name): int(n) for name, n in rows.table["class"].value_counts().items()}
     meshes = scene.make_meshes(shown.layers, scene.MOST_OBJECTS, scene.MOST_TRIANGLES)
     progress(1, 3)
     bounds = scene.Bounds.of(grid)
@@ -119,14 +118,14 @@ def explore_part(found: Findings, options: Options) -> ExplorePart | None:
         picture=base64.b64encode(picture).decode("ascii"),
         first_slice=(middle.z, middle.picture),
         classes=tuple(
-            (layer.name, layer.colour, max(totals.get(layer.name, 0), one.n_there if layer.has_ids else 0))
+            (layer.name, layer.colour, max(rows.totals.get(layer.name, 0), one.n_there if layer.has_ids else 0))
             for layer, one in zip(shown.layers, meshes, strict=True)
         ),
         is_truth=shown.is_truth and bool(shown.layers),
         has_scene=has_scene,
         has_slices=bool(source.image or source.layers),
         has_table=bool(len(rows.table)),
-        left_out=(*scene.left_out(shown.layers, meshes, totals), *left_out, *rows.left_out),
+        left_out=(*scene.left_out(shown.layers, meshes, rows.totals), *left_out, *rows.left_out),
         rows=tuple(rows.first(STILL_ROWS, STILL_COLUMNS)),
         columns=tuple(rows.heading(name) for name in rows.columns[:STILL_COLUMNS]),
     )

@@ -43,6 +43,8 @@ class Rows:
         Features, the main ones first.
     meanings
         Of columns: ``unit`` and ``meaning``.
+    totals
+        Objects of each class, those that the page does not hold included.
     left_out
         What the page does not hold, as sentences.
     """
@@ -50,6 +52,7 @@ class Rows:
     table: pd.DataFrame
     columns: tuple[str, ...]
     meanings: Mapping[str, Mapping[str, str]]
+    totals: Mapping[str, int]
     left_out: tuple[str, ...]
 
     def heading(self, name: str) -> str:
@@ -111,7 +114,8 @@ def object_rows(project: Project, shown: Shown, voxel_um3: float) -> Rows:
     most = max(1, MOST_VALUES // max(1, len(table)))
     if len(columns) > most:
         notes.append(f"The table holds {most} of {len(columns)} features; all are in objects.csv of the run.")
-    return Rows(table, tuple(columns[:most]), meanings, tuple(notes))
+    totals = {str(name): int(n) for name, n in every["class"].value_counts().items()}
+    return Rows(table, tuple(columns[:most]), meanings, totals, tuple(notes))
 
 
 def shorten(table: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -146,8 +146,11 @@ export function startPanel(holder, { centre, within }) {
     const facts = make("div", {}, make("h3", { id: "chosen-title" }, `${name} ${id}`));
     if (row === undefined) facts.append(make("p", {}, "The table of this page does not hold it."));
     else facts.append(...about(row, within), ...features(row));
+    const layer = content.layers.find((one) => one.name === name);
+    const inScene = layer?.ids.some((one) => String(one) === String(id));
+    if (centre && !inScene) facts.append(make("p", { class: "soft" }, "It is not among the objects of the 3D scene."));
     facts.append(make("div", { class: "row" },
-      centre ? make("button", { type: "button", onclick: centre }, "Bring it to the middle in 3D") : "",
+      centre && inScene ? make("button", { type: "button", onclick: centre }, "Bring it to the middle in 3D") : "",
       make("button", { type: "button", onclick: () => change("chosen", { chosen: null }) }, "Let go")));
     parts.push(facts);
     holder.replaceChildren(...parts);
