@@ -102,6 +102,9 @@ def test_everything_is_there_and_nothing_is_fetched(page):
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     pictures = page.evaluate("[...document.images].map((one) => one.complete && one.naturalWidth > 0)")
     assert pictures and all(pictures)
+    assert page.locator("#scene img").is_hidden()
+    page.emulate_media(media="print")
+    assert page.locator("#scene img").is_visible() and page.locator("#scene canvas").is_hidden()
 
 
 def test_a_request_to_the_network_would_be_refused(chromium, page_path):

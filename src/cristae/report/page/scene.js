@@ -66,7 +66,9 @@ export function startScene(holder) {
     return word;
   });
   overlay.append(bar);
-  holder.replaceChildren(canvas, overlay);
+  const still = holder.querySelector("img"); // what is drawn does not go on paper in all browsers
+  still?.classList.add("for-print");
+  holder.replaceChildren(...(still ? [still] : []), canvas, overlay);
 
   const controls = new OrbitControls(camera, canvas);
   controls.enableDamping = false;
