@@ -18,6 +18,7 @@ from cristae.report import overlays
 from cristae.report.build import build_report
 from cristae.report.certainty import errors_by_disagreement, most_doubtful, reliability_curve
 from cristae.stages.evaluate import evaluate
+from report_pages import words_of
 
 GRID = Grid((12, 600, 600), (20.0, 4.0, 4.0))
 LABELLED = (1, 7)
@@ -81,7 +82,7 @@ def make(tmp_path):
 
 
 def test_useful_doubt_is_praised_and_the_worst_slice_comes_first(make):
-    text = build_report(make()).read_text()
+    text = words_of(build_report(make()))
     assert "How sure is it?" in text
     assert "Where two networks differ, they are wrong more often" in text
     assert "differ most hold 100 % of all errors. Correct there first" in text
@@ -93,7 +94,7 @@ def test_useful_doubt_is_praised_and_the_worst_slice_comes_first(make):
 
 
 def test_useless_doubt_is_not(make):
-    text = build_report(make(useful=False)).read_text()
+    text = words_of(build_report(make(useful=False)))
     assert "Are two networks wrong where they differ?" in text
     assert "chance would find 5 %" in text
     assert "better sign of errors" in text
@@ -101,7 +102,7 @@ def test_useless_doubt_is_not(make):
 
 
 def test_without_truth_there_still_are_slices_to_look_at(make):
-    text = build_report(make(with_truth=False)).read_text()
+    text = words_of(build_report(make(with_truth=False)))
     assert f"look first at slices {WORST}" in text
     assert f"Slice {WORST} with a heat" in text
     for words in ("AUC", "Does a probability", "errors. Correct"):
@@ -109,14 +110,14 @@ def test_without_truth_there_still_are_slices_to_look_at(make):
 
 
 def test_of_one_network_there_is_the_reliability_alone(make):
-    text = build_report(make(pair=False)).read_text()
+    text = words_of(build_report(make(pair=False)))
     assert "Does a probability mean what it says?" in text
     for words in ("Two networks", "Difference finds", "look first", "Where two networks"):
         assert words not in text
 
 
 def test_without_anything_there_is_no_section(make):
-    text = build_report(make(pair=False, with_truth=False)).read_text()
+    text = words_of(build_report(make(pair=False, with_truth=False)))
     assert "How sure is it?" not in text
 
 
@@ -124,7 +125,7 @@ def test_lost_layers_and_tables_cost_their_part_only(make):
     project = make()
     (project.latest("evaluate").path / "calibration.csv").write_text("class\n")
     (project.latest("predict").path / "nucleus_disagreement.ome.zarr" / "zarr.json").unlink()
-    text = build_report(project).read_text()
+    text = words_of(build_report(project))
     assert "Does a probability mean what it says?" in text
     assert "look first" not in text and "Where two networks differ, they" not in text
 

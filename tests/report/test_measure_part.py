@@ -14,18 +14,25 @@ from hypothesis import strategies as st
 from cristae.report.build import build_report
 from cristae.report.strips import Panel, Strip, draw_strips, save, thinned
 from measured_projects import MEANINGS, measured_objects, measured_project
+from report_pages import words_of
 
 
 def page_of(project):
-    page = build_report(project).read_text(encoding="utf-8")
-    for name in re.findall(r'(?:src|href)="([^"#:]+)"', page):
+    page = words_of(build_report(project))
+    for name in re.findall(r'(?:src|href)="([^"#:,]+)"', page):
         assert (project.path / "report" / name).exists(), name
     assert not re.search(r'(src|href)="https?:', page), "readable offline"
     return page
 
 
 def section(page):
-    return page[page.index('<section id="measurements">') : page.index('<section id="runs">')]
+    page = page[page.index('<section id="measurements">') :]
+    return page[: page.index("</section>")]
+
+
+def dictionary(page):
+    found = re.search(r'<section id="dictionary">.*?</section>', page, re.DOTALL)
+    return found[0] if found else ""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,8 @@ def measured(tmp_path_factory):
         {"class": "nucleolus", "object_id": range(1, 31), "kind": ["no parent"] * 20 + ["across"] * 10}
     )
     wrong.assign(share_outside=1 / 3).to_csv(run.path / "violations.csv", index=False)
-    return project, objects, section(page_of(project))
+    page = page_of(project)
+    return project, objects, section(page) + dictionary(page)
 
 
 def test_numbers_of_objects_and_medians(measured):
@@ -120,13 +128,14 @@ def test_classes_without_objects_problems_and_a_plain_dictionary(tmp_path):
     project = measured_project(tmp_path, "some", objects, **facts)
     path = project.latest("measure").path / "dictionary.json"
     path.write_text(json.dumps({"solidity": {"unit": "", "meaning": "how full it is"}}))
-    page = section(page_of(project))
+    whole = page_of(project)
+    page = section(whole)
     assert '<th scope="row">golgi</th><td class="n">0</td>' in page
     assert "roughness failed on 2 objects" in page
     assert "What 2 cells hold: 2 nucleus" in page
-    assert "how full it is" in page
+    assert "how full it is" in dictionary(whole)
     path.write_text("{")
-    assert "What every column means" not in section(page_of(project))
+    assert "Data dictionary" not in page_of(project)
 
 
 def test_no_section_without_measurements(tmp_path):

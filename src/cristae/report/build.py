@@ -1,8 +1,9 @@
-"""`cristae report`: one folder that a colleague can open in a browser, offline, and read from top to bottom.
+"""`cristae report`: one page that a colleague can open in a browser, offline, and read from top to bottom.
 
 ::
 
-    report/index.html      the text, with figure-*.svg and slice-*.jpg beside it; nothing is fetched from elsewhere
+    report/index.html      holds all it shows, so that it can be handed on alone; nothing is fetched from anywhere
+           figure-*.svg slice-*.jpg      its pictures once more, for talks and papers
 
 Everything is read from the files of the project, so that a report made today of runs of last year says the same.
 """
@@ -29,12 +30,15 @@ from cristae.report import figures, overlays
 from cristae.report.cells import cells_part
 from cristae.report.certainty import certainty_part
 from cristae.report.check import check_section
+from cristae.report.dictionary import dictionary_part
+from cristae.report.explore import explore_part
 from cristae.report.gather import Findings, ScoreSet, Setting, gather, settings_of
 from cristae.report.measure import measure_part
+from cristae.report.methods import methods_part
 from cristae.report.networks import networks_section
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.study import study_section
-from cristae.report.templates import open_template, score_words
+from cristae.report.templates import open_template, page_script, score_words
 from cristae.stages.limits import NoSettings, keep_memory
 from cristae.stages.options import Options
 from cristae.volume import Volume
@@ -97,10 +101,14 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         folder.mkdir(exist_ok=True)
         for old in [*folder.glob("figure-*.svg"), *folder.glob("slice-*.jpg")]:
             old.unlink()
-        writer = Writer(folder)
+        writer = Writer(folder, embed=True)
         context = {
             "found": found,
             "name": project.name,
+            **_explore(found, options),
+            "methods": methods_part(found),
+            "dictionary": dictionary_part(project),
+            "script": page_script(),
             "volume": _volume_facts(found),
             "scores": [
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
@@ -122,6 +130,14 @@ def build_report(project: Project, options: Options | None = None) -> Path:
         }
         write_atomically(folder / "index.html", open_template("template.html.j2").render(context))
     return folder / "index.html"
+
+
+def _explore(found: Findings, options: Options) -> dict[str, Any]:
+    """Return scene, slices and table, or in words why there are none: a damaged layer costs no more than this part."""
+    try:
+        return {"explore": explore_part(found, options), "unexplored": ""}
+    except DataError as error:
+        return {"explore": None, "unexplored": str(error)}
 
 
 def _learning_figure(found: Findings, writer: Writer) -> Picture | None:

@@ -83,8 +83,6 @@ class MeasurePart:
         What cells hold; None without cells.
     kinds, violations, n_violations
         How many violations of each kind, the first rows, and how many there are.
-    dictionary
-        Column, unit, meaning, equation and paper.
     files
         Names and addresses of tables.
     """
@@ -102,7 +100,6 @@ class MeasurePart:
     kinds: tuple[tuple[str, int], ...] = ()
     violations: tuple[Mapping[str, Any], ...] = ()
     n_violations: int = 0
-    dictionary: tuple[tuple[str, ...], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
 
 
@@ -133,10 +130,6 @@ def measure_part(project: Project, writer: Writer) -> MeasurePart | None:
         kinds=_kinds(violations),
         violations=() if violations is None else tuple(_records(violations.head(MOST_ROWS))),
         n_violations=0 if violations is None else len(violations),
-        dictionary=tuple(
-            (name, *(str(one.get(key, "") or "") for key in ("unit", "meaning", "equation", "paper")))
-            for name, one in measured.dictionary.items()
-        ),
         files=tuple((name, f"../runs/{run.path.name}/{name}") for name in _FILES if (run.path / name).is_file()),
     )
 

@@ -122,11 +122,23 @@ def grey_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def picture_size(shape: Sequence[int], pixel_nm: tuple[float, float]) -> tuple[int, int]:
     """Return width and height in pixels of the picture of a slice ``(y, x)``, in true proportions."""
-    finest = min(pixel_nm)
-    height, width = shape[0] * pixel_nm[0] / finest, shape[1] * pixel_nm[1] / finest
+    width, height = _in_proportion(shape, pixel_nm)
     longest = max(height, width)
     scale = min(LONGEST, max(SHORTEST, longest)) / longest
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def true_size(shape: Sequence[int], pixel_nm: tuple[float, float], longest: int) -> tuple[int, int]:
+    """Return width and height of a slice ``(y, x)`` in true proportions, reduced to `longest` pixels if it has more."""
+    width, height = _in_proportion(shape, pixel_nm)
+    scale = min(1.0, longest / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _in_proportion(shape: Sequence[int], pixel_nm: tuple[float, float]) -> tuple[float, float]:
+    """Return width and height in pixels as wide and high as the finer of the two sides of a pixel."""
+    finest = min(pixel_nm)
+    return shape[1] * pixel_nm[1] / finest, shape[0] * pixel_nm[0] / finest
 
 
 def outline(mask: np.ndarray, thickness: int = 2) -> np.ndarray:

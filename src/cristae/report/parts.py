@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from cristae.volume import Volume
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of the report with the words that belong to it."""
+    """A file of the report with the words that belong to it; a page shows `source` in its place, if any."""
 
     file: str
     alt: str
     caption: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,31 @@ class Section:
 
 
 class Writer:
-    """Numbers the files of a report; names of classes never become names of files."""
+    """Numbers the files of a report; names of classes never become names of files.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._n = folder, 0
+    With `embed`, pages hold the pictures themselves, so that a page can be handed on without its folder.
+    """
+
+    def __init__(self, folder: Path, embed: bool = False) -> None:
+        self._folder, self._embed, self._n = folder, embed, 0
 
     def figure(self, svg: str, alt: str, caption: str) -> Picture:
         """Keep a diagram."""
         name = self._next("figure", "svg")
-        (self._folder / name).write_text(svg, encoding="utf-8")
-        return Picture(name, alt, caption)
+        content = svg.encode("utf-8")
+        (self._folder / name).write_bytes(content)
+        return Picture(name, alt, caption, self._source(name, "svg+xml", content))
 
     def slice(self, jpeg: bytes, alt: str, caption: str) -> Picture:
         """Keep a picture of a slice."""
         name = self._next("slice", "jpg")
         (self._folder / name).write_bytes(jpeg)
-        return Picture(name, alt, caption)
+        return Picture(name, alt, caption, self._source(name, "jpeg", jpeg))
+
+    def _source(self, name: str, kind: str, content: bytes) -> str:
+        if not self._embed:
+            return ""
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
     def _next(self, kind: str, ending: str) -> str:
         self._n += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from importlib import resources
 from typing import Any
 
 import jinja2
@@ -22,6 +23,11 @@ def open_template(name: str) -> jinja2.Template:
     )
     surroundings.filters.update(score=score_words, moment=_moment, duration=_duration, ranges=number_ranges)
     return surroundings.get_template(name)
+
+
+def page_script() -> str:
+    """Return the script of the page, built from ``page/*.js`` and three.js by ``scripts/build_page.sh``."""
+    return (resources.files("cristae.report") / "page.min.js").read_text(encoding="utf-8")
 
 
 def score_words(value: Any) -> str:
