@@ -36,6 +36,7 @@ from cristae.stages.mesh import MeshSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.render_settings import RenderSettings
+from cristae.stages.samples import SampleSettings
 from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.study_networks import StudyNetworksSettings
 from cristae.stages.track import TrackSettings
@@ -71,6 +72,7 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
         "Keywords of `cristae.plan`; options on the command line. What is left out is as the project has it.",
     ),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
+    ("sample", SampleSettings, "Used by `cristae sample`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (
         "import labels",

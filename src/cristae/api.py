@@ -59,6 +59,8 @@ from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
 from cristae.stages.render import render as _render
 from cristae.stages.render import render_settings
+from cristae.stages.samples import Sample, SampleSettings, list_samples
+from cristae.stages.samples import sample as _sample
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
 from cristae.stages.study_cells import study_cells as _study_cells
@@ -333,6 +335,27 @@ def make_phantom(
     from cristae.phantom.settings import PhantomSettings  # noqa: PLC0415  compiles its kernels when loaded
 
     return _phantom(path, resolve_settings(PhantomSettings, settings), n_labelled, with_cells, options)
+
+
+def samples(registry: Path | None = None) -> dict[str, Sample]:
+    """Return the public volumes that `sample` can fetch; `registry` is another list than the built-in one."""
+    return list_samples(registry)
+
+
+def sample(
+    name: str,
+    path: Path | str,
+    *,
+    registry: Path | None = None,
+    options: Options | None = None,
+    **settings: Any,
+) -> Project:
+    """Fetch a public volume and make a project of it; settings are those of `SampleSettings`.
+
+    This alone uses the network. ``options.notify`` is told size, licence and citation before anything is fetched.
+    """
+    chosen = resolve_settings(SampleSettings, settings)
+    return _sample(name, path, registry=registry, settings=chosen, options=options)
 
 
 def open_project(project: Folder) -> Project:
