@@ -25,6 +25,7 @@ from cristae.stages.adapt import AdaptSettings
 from cristae.stages.align import AlignSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
+from cristae.stages.changes import ImportChangesSettings
 from cristae.stages.check import CheckSettings
 from cristae.stages.compare import CompareSettings
 from cristae.stages.equalise import EqualiseSettings
@@ -78,6 +79,11 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
         "import labels",
         ImportLabelsSettings,
         "Keywords of `cristae.import_labels` and `cristae.import_truth`; options on the command line.",
+    ),
+    (
+        "import changes",
+        ImportChangesSettings,
+        "Keywords of `cristae.import_changes`; options on the command line.",
     ),
     ("export", ExportSettings, "Keywords of `cristae.export`; options on the command line."),
 )

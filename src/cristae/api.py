@@ -31,6 +31,8 @@ from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells_settings import cells_settings
+from cristae.stages.changes import Changes, ImportChangesSettings
+from cristae.stages.changes import import_changes as _import_changes
 from cristae.stages.check import check as _check
 from cristae.stages.check import check_settings, exclude_severe
 from cristae.stages.check import exclude_slices as _exclude_slices
@@ -105,6 +107,15 @@ def import_truth(
     return importing.import_truth(
         open_project(project), source, resolve_settings(importing.ImportLabelsSettings, settings), options
     )
+
+
+def import_changes(project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any) -> Changes:
+    """Take in what people changed in a file that `export` wrote; settings are those of `ImportChangesSettings`.
+
+    Slices and voxels that are as they went out are not touched.
+    """
+    chosen = resolve_settings(ImportChangesSettings, settings)
+    return _import_changes(open_project(project), source, chosen, options)
 
 
 def check(project: Folder, *, exclude: bool = False, options: Options | None = None, **settings: Any) -> Run:
