@@ -7,6 +7,7 @@ as complete stays as it was, and a slice that changed at both ends is refused.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from cristae.project import Project
 from cristae.stages.change_rules import Count, MapOfClasses, changed_ids, changed_mask, count, vouched_mask
 from cristae.stages.export_layers import Layer, for_ilastik, open_layer
 from cristae.stages.options import Options
-from cristae.stages.receipts import Receipt, digest_of, parts_of, receipts
+from cristae.stages.receipts import Receipt, digest_of, parts_of, receipts, save_receipt
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -159,7 +160,7 @@ def import_changes(
     with project.lock(), writable(project.path):
         work = _recognise(project, source, settings, options)
         changed = [(z, page) for z, page in work.source.pages if work.digest(page) != work.receipt.digest(z)]
-        _check_both_ends(work, [z for z, _ in changed], options)
+        _check_both_ends(work, changed, options)
         counts = {}
         told = options.progress("comparing changed slices")
         for done, (z, page) in enumerate(changed, start=1):
@@ -169,8 +170,9 @@ def import_changes(
             told(done, len(changed))
         finished = tuple((name, z) for name, layers in work.planned.items() for z in layers if _newly(work, name, z))
         changes = Changes(work.receipt.layer, counts, finished)
-        if not settings.dry_run:
+        if changed and not settings.dry_run:
             _write(work)
+            _note(work, changed)
         return changes
 
 
@@ -261,8 +263,12 @@ def _recoding(
     return table, added
 
 
-def _check_both_ends(work: _Work, slices: list[int], options: Options) -> None:
-    clashes = [z for z in slices if digest_of(_plane(work.base, z)) != work.receipt.digest(z)]
+def _check_both_ends(work: _Work, pages: list[tuple[int, int]], options: Options) -> None:
+    clashes = []
+    for z, page in pages:
+        ours = digest_of(_plane(work.base, z))
+        if ours not in (work.receipt.ours.get(z, work.receipt.digest(z)), work.digest(page)):
+            clashes.append(z)
     if clashes and not options.force:
         raise DataError(
             f"slices {number_ranges(clashes)} of {work.receipt.layer} changed in the file and, since it was exported, "
@@ -301,10 +307,7 @@ def _layers(
     meaning = MapOfClasses({**receipt.values, **work.added}, receipt.unseen, receipt.inside)
     for name in meaning.values:
         if target.has_instances(name):
-            old = _ids(target, name, z)
-            gone = (before != after) & ~np.isin(after, [meaning.values[name], *meaning.within(name)])
-            yield name, (old, np.where(gone & (old != IGNORE_ID), np.uint32(0), old))
-            continue
+            continue  # a map of classes does not show ids, so it cannot change them
         old = _mask(target, name, z)
         if _newly(work, name, z):
             yield name, (old, vouched_mask(name, after, old, meaning))
@@ -315,8 +318,7 @@ def _layers(
 
 def _newly(work: _Work, name: str, z: int) -> bool:
     """Say whether a slice becomes a complete one of a class by what people vouch for."""
-    said = work.settings.complete and bool(work.receipt.values) and not work.target.has_instances(name)
-    return said and z not in work.target.noted(name)
+    return work.settings.complete and bool(work.receipt.values) and z not in work.target.noted(name)
 
 
 def _mask(target: Annotations, name: str, z: int) -> np.ndarray:
@@ -365,3 +367,17 @@ def _write(work: _Work) -> None:
                 target.write_slices(name, slices, complete=flag, keep_background=True)
     if work.receipt.kind != "truth":
         work.project.add_classes(tuple(work.planned))
+
+
+def _note(work: _Work, pages: list[tuple[int, int]]) -> None:
+    """Note the file as it is now: when more is changed in it, it comes back once more."""
+    base, receipt = _as_exported(work.project, work.receipt), work.receipt
+    theirs = {z: work.digest(page) for z, page in pages}
+    ours = {z: digest_of(_plane(base, z)) for z in theirs}
+    update = {
+        "digests": {**receipt.digests, **theirs},
+        "ours": {**receipt.ours, **{z: digest for z, digest in ours.items() if digest != theirs[z]}},
+        "values": {**receipt.values, **work.added},
+        "exported": time.time(),
+    }
+    save_receipt(work.project, receipt.model_copy(update=update))

@@ -57,6 +57,9 @@ class Receipt(BaseModel):
         Of every slice that is not `blank` all over.
     blank
         Value of all other slices.
+    ours
+        Digests of slices as the project would export them, where these differ from those in the file: a map cannot
+        speak of classes that nobody looked for on a slice.
     exported
         Seconds since 1970.
     """
@@ -73,6 +76,7 @@ class Receipt(BaseModel):
     inside: dict[str, tuple[str, ...]]
     digests: dict[int, str]
     blank: int
+    ours: dict[int, str] = {}
     exported: float
 
     @property
@@ -98,13 +102,19 @@ def note_export(project: Project, layer: str, opened: Layer, destination: Path, 
     if not (of_people or (predicted and opened.volume.dtype == np.uint8)):
         return
     receipt = _receipt(project, layer, opened, destination, options.progress(f"noting {layer}"))
+    try:
+        save_receipt(project, receipt)
+    except OSError as error:
+        folder = project.path / "exports"
+        options.notify(f"{folder} cannot be written ({error.strerror}): changes to {destination.name} cannot be told")
+
+
+def save_receipt(project: Project, receipt: Receipt) -> None:
+    """Keep a note of an export, or of a file as it was when its changes were taken in."""
     folder = project.path / "exports"
     name = hashlib.blake2b(receipt.model_dump_json(exclude={"exported"}).encode(), digest_size=6).hexdigest()
-    try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{name}.json", receipt.model_dump_json())
-    except OSError as error:
-        options.notify(f"{folder} cannot be written ({error.strerror}): changes to {destination.name} cannot be told")
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / f"{name}.json", receipt.model_dump_json())
 
 
 def receipts(project: Project) -> list[Receipt]:
