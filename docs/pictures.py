@@ -150,9 +150,7 @@ def cells(of: Scene) -> Any:
     grown = cheapest_paths(inner[None].astype(np.int32), boundary[None], barrier=20.0)[0][0] * (truth > 0)
     titles = ("labelled slice", f"{far - near} slices on: copied", "carried by flow", "cut at the boundary", "truth")
     figure, axes = panels(5, titles, 2.0)
-    for ax, plane, ids in zip(
-        axes, (near, far, far, far, far), (labels, labels, carried, grown, truth), strict=True
-    ):
+    for ax, plane, ids in zip(axes, (near, far, far, far, far), (labels, labels, carried, grown, truth), strict=True):
         grey(ax, of.image[plane])
         numbered(ax, ids, 0.45)
     return figure
@@ -385,7 +383,11 @@ def setr(_: Scene) -> Any:
     """SETR: tokens all the way, and one of three decoders."""
     chain = ("image", "patches\nto tokens", "blocks\n1 … 6", "blocks\n7 … 12", "norm")
     boxes: list[Box] = [(i, 0, words, BLUE if i < 2 else PURPLE) for i, words in enumerate(chain)]
-    boxes += [(5.2, 1, "naive:\n1×1", GREEN), (5.2, 0, "PUP: 3×3,\nup by 2 …", GREEN), (5.2, -1, "MLA: four\nlayers", GREEN)]
+    boxes += [
+        (5.2, 1, "naive:\n1×1", GREEN),
+        (5.2, 0, "PUP: 3×3,\nup by 2 …", GREEN),
+        (5.2, -1, "MLA: four\nlayers", GREEN),
+    ]
     boxes.append((6.4, 0, "classes", VERMILLION))
     arrows = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (4, 6), (4, 7), (5, 8), (6, 8), (7, 8)]
     return drawing(boxes, arrows, [(2, 7), (3, 7)])
