@@ -1,7 +1,7 @@
 r"""Turns equations of pages into MathML when the site is built, so that readers need neither scripts nor a network.
 
-``$…$`` within a line and ``$$…$$`` in lines of their own, in LaTeX, as forges show them too. What stands in code is left
-alone: pymdownx.arithmatex finds the equations, and this hook of MkDocs turns what it found.
+``$…$`` within a line and ``$$…$$`` in lines of their own, in LaTeX, as forges show them too. What stands in code is
+left alone: pymdownx.arithmatex finds the equations, and this hook of MkDocs turns what it found.
 """
 
 from __future__ import annotations

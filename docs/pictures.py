@@ -102,7 +102,7 @@ def check(of: Scene) -> Any:
 
 
 def equalisation(of: Scene) -> Any:
-    """A slice as recorded, and with equal counts of all grey values; the counts below."""
+    """Draw a slice as recorded, and with equal counts of all grey values; the counts below."""
     plane = (of.image[len(of.image) // 2] * 0.45 + 20).astype(np.uint8)
     even = apply_table(plane, equalising_table(grey_counts(plane)))
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.6), layout="constrained")
@@ -118,7 +118,7 @@ def equalisation(of: Scene) -> Any:
 
 
 def sparse_training(of: Scene) -> Any:
-    """What is known of three slices of a volume, and the patches that are taken of them."""
+    """Draw what is known of three slices of a volume, and the patches that are taken of them."""
     figure, axes = panels(4, ("complete", "partial", "nobody looked", "patches"), 2.2)
     z = len(of.image) // 2
     mask = of.masks["mitochondrion"][z] == 1
@@ -157,7 +157,7 @@ def cells(of: Scene) -> Any:
 
 
 def objects(of: Scene) -> Any:
-    """A mask, and its objects in colours."""
+    """Draw a mask, and its objects in colours."""
     mask = of.masks["mitochondrion"] == 1
     ids = label_parts(mask)
     z = len(mask) // 2
@@ -215,9 +215,9 @@ def texture(of: Scene) -> Any:
     places = [tuple(np.argwhere(mask[z])[len(np.argwhere(mask[z])) // 2]) for mask in (nucleus, of.cells > 0)]
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.6), layout="constrained")
     half = 20
-    for k, (y, x) in enumerate(places):
-        y, x = (int(np.clip(one, half, n - half)) for one, n in zip((y, x), of.image.shape[1:], strict=True))
-        patch = of.image[z, y - half : y + half, x - half : x + half]
+    for k, place in enumerate(places):
+        low = [int(np.clip(one - half, 0, n - 2 * half)) for one, n in zip(place, of.image.shape[1:], strict=True)]
+        patch = of.image[z, low[0] : low[0] + 2 * half, low[1] : low[1] + 2 * half]
         levels = np.clip(patch // 16, 0, 15)
         pairs = np.zeros((16, 16))
         np.add.at(pairs, (levels[:, :-1].ravel(), levels[:, 1:].ravel()), 1)
@@ -230,7 +230,7 @@ def texture(of: Scene) -> Any:
 
 
 def spectrum(of: Scene) -> Any:
-    """Openings with larger and larger squares, and what each takes away."""
+    """Draw openings with larger and larger squares, and what each takes away."""
     z = len(of.image) // 2
     radii = (1, 3, 6)
     figure, axes = panels(5, ("image", *(f"opened, radius {r}" for r in radii), "taken away"), 2.1)
@@ -250,7 +250,7 @@ def spectrum(of: Scene) -> Any:
 
 
 def shape(of: Scene) -> Any:
-    """An object with its convex hull, and the ellipsoid of its second moments, in one slice."""
+    """Draw an object with its hull, the ellipsoid of its second moments, and its distances, in one slice."""
     mask = of.masks["nucleus"] == 1
     z = int(np.argmax(mask.sum(axis=(1, 2))))
     part = label_parts(mask[z][None])[0]
@@ -277,7 +277,7 @@ def shape(of: Scene) -> Any:
 
 
 def skeletons(of: Scene) -> Any:
-    """A holed object filled, and an object with its middle line."""
+    """Draw a holed object filled, and an object with its middle line."""
     from skimage.morphology import skeletonize  # noqa: PLC0415  only here
 
     nucleus = of.masks["nucleolus"] == 1
@@ -345,19 +345,19 @@ def ladder(down: Sequence[str], up: Sequence[str], middle: Sequence[str] = (), c
 
 
 def resunet(_: Scene) -> Any:
-    """The ResUNet of Machireddy et al."""
+    """Draw the ResUNet of Machireddy et al."""
     down = ("stem, block\nb", "block\n2b, 1/2", "block\n4b, 1/4", "block\n8b, 1/8")
     return ladder(down, ("up\n8b, 1/8", "up\n4b, 1/4", "up\n2b, 1/2", "up\nb"), ("bridge\n16b, 1/16",))
 
 
 def unet(_: Scene) -> Any:
-    """The small U-Net of Pagano et al."""
+    """Draw the small U-Net of Pagano et al."""
     return ladder(("double\nw", "double\n2w, 1/2", "double\n4w, 1/4"), ("up\n2w, 1/4", "up\nw, 1/2", "up\nw"),
                   ("double\n4w, 1/8",))  # fmt: skip
 
 
 def unetplusplus(_: Scene) -> Any:
-    """The nodes of a UNet++ and what they join."""
+    """Draw the nodes of a UNet++ and what they join."""
     depth = 4
     boxes: list[Box] = [(0, -i, f"encoder\n1/{2 ** (i + 1)}", BLUE) for i in range(depth + 1)]
     place = {(i, 0): i for i in range(depth + 1)}
@@ -373,7 +373,7 @@ def unetplusplus(_: Scene) -> Any:
 
 
 def transunet(_: Scene) -> Any:
-    """The TransUNet."""
+    """Draw the TransUNet."""
     down = ("ResNet\n1/2", "ResNet\n1/4", "ResNet\n1/8", "ResNet\n1/16")
     up = ("512\n1/16", "up 256\n1/8", "up 128\n1/4", "up 64\n1/2")
     return ladder(down, up, ("tokens", "12 × trans-\nformer"))
