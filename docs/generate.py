@@ -25,6 +25,7 @@ from cristae.stages.adapt import AdaptSettings
 from cristae.stages.align import AlignSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
+from cristae.stages.changes import ImportChangesSettings
 from cristae.stages.check import CheckSettings
 from cristae.stages.compare import CompareSettings
 from cristae.stages.equalise import EqualiseSettings
@@ -36,6 +37,7 @@ from cristae.stages.mesh import MeshSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
 from cristae.stages.render_settings import RenderSettings
+from cristae.stages.samples import SampleSettings
 from cristae.stages.study_cells import StudyCellsSettings
 from cristae.stages.study_networks import StudyNetworksSettings
 from cristae.stages.track import TrackSettings
@@ -71,11 +73,17 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
         "Keywords of `cristae.plan`; options on the command line. What is left out is as the project has it.",
     ),
     ("phantom", PhantomSettings, "Used by `cristae phantom`."),
+    ("sample", SampleSettings, "Used by `cristae sample`."),
     ("import image", ImportImageSettings, "Keywords of `cristae.import_image`; options on the command line."),
     (
         "import labels",
         ImportLabelsSettings,
         "Keywords of `cristae.import_labels` and `cristae.import_truth`; options on the command line.",
+    ),
+    (
+        "import changes",
+        ImportChangesSettings,
+        "Keywords of `cristae.import_changes`; options on the command line.",
     ),
     ("export", ExportSettings, "Keywords of `cristae.export`; options on the command line."),
 )

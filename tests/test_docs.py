@@ -234,6 +234,54 @@ def test_every_page_is_in_the_menu():
     assert menu == {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
 
 
+def _script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_algorithm_has_a_picture_and_every_picture_is_shown():
+    shown = {
+        Path(link).name for page in PAGES for link in _LINK.findall(page.read_text(encoding="utf-8")) if ".png" in link
+    }
+    there = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert shown == there
+    without = [page.name for page in (ROOT / "docs" / "algorithms").glob("*.md") if "![" not in page.read_text()]
+    assert not without, f"no picture on {', '.join(without)}"
+    assert all(path.stat().st_size < 600_000 for path in (ROOT / "docs" / "images").iterdir())
+
+
+def test_pictures_have_words_for_those_who_do_not_see_them():
+    for page in PAGES:
+        for words in re.findall(r"!\[([^\]]*)\]", page.read_text(encoding="utf-8")):
+            assert len(words) > 15, f"{name_of(page)} has a picture without a description"
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_by_their_script(tmp_path):
+    script = _script("pictures")
+    made = script.draw(tmp_path, script.scene((32, 96, 96)))
+    assert {path.name for path in made} <= {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    for path in made:
+        with Image.open(path) as drawn, Image.open(ROOT / "docs" / "images" / path.name) as shown:
+            assert drawn.size == shown.size, f"{path.name} is not what the script draws"
+            assert len(drawn.getcolors()) > 3
+        assert path.stat().st_size < script.MOST_BYTES
+
+
+def test_equations_become_mathml():
+    pytest.importorskip("latex2mathml")
+    turn = _script("mathematics").on_page_content
+    page = r'<p>a <span class="arithmatex">\(p &lt; \frac{1}{2}\)</span></p><div class="arithmatex">\[x^2\]</div>'
+    made = turn(page)
+    assert made.count("<math") == 2 and "arithmatex" not in made and "<mfrac>" in made
+    assert 'display="inline"' in made and 'display="block"' in made
+    assert turn("<p>no $ here</p>") == "<p>no $ here</p>"
+
+
 def test_site_builds(tmp_path):
     pytest.importorskip("mkdocs")
     pytest.importorskip("material")
@@ -252,6 +300,10 @@ def test_site_builds(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "index.html").is_file()
+    page = (tmp_path / "papers" / "pagano2023.html").read_text(encoding="utf-8")
+    assert "<math" in page and "arithmatex" not in page
+    # Nothing is loaded from elsewhere: neither scripts nor fonts.
+    assert not re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)', page)
 
 
 def test_python_example_runs(surroundings, monkeypatch, capsys):

@@ -129,6 +129,7 @@ class Annotations:
         slices: Iterable[tuple[int, np.ndarray]],
         *,
         complete: bool = True,
+        keep_background: bool = False,
         origins: Mapping[int, str] | None = None,
     ) -> None:
         """Store slices of a class, replacing what was there.
@@ -142,6 +143,8 @@ class Annotations:
             `IGNORE` not looked at. Instances are uint32: ids, 0 and `IGNORE_ID`.
         complete
             Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
+        keep_background
+            Whether 0 stays 0 all the same, as where people took away what was wrong.
         origins
             Of slices that were not painted here but moved from slices that lie otherwise: the digests of those.
 
@@ -160,7 +163,7 @@ class Annotations:
             for z, labels in slices:
                 ignore = labels.dtype.type(IGNORE if labels.dtype == np.uint8 else IGNORE_ID)
                 n_voxels = self._check(z, labels)
-                values = labels if complete else np.where(labels == 0, ignore, labels)
+                values = labels if complete or keep_background else np.where(labels == 0, ignore, labels)
                 layer = layer or self._writable_layer(name, labels.dtype)
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])

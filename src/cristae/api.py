@@ -31,6 +31,8 @@ from cristae.stages.anatomy import anatomy as _anatomy
 from cristae.stages.anatomy import anatomy_settings
 from cristae.stages.cells import cells as _cells
 from cristae.stages.cells_settings import cells_settings
+from cristae.stages.changes import Changes, ImportChangesSettings
+from cristae.stages.changes import import_changes as _import_changes
 from cristae.stages.check import check as _check
 from cristae.stages.check import check_settings, exclude_severe
 from cristae.stages.check import exclude_slices as _exclude_slices
@@ -59,6 +61,8 @@ from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
 from cristae.stages.render import render as _render
 from cristae.stages.render import render_settings
+from cristae.stages.samples import Sample, SampleSettings, list_samples
+from cristae.stages.samples import sample as _sample
 from cristae.stages.status import StageStatus
 from cristae.stages.status import status as _status
 from cristae.stages.study_cells import study_cells as _study_cells
@@ -103,6 +107,15 @@ def import_truth(
     return importing.import_truth(
         open_project(project), source, resolve_settings(importing.ImportLabelsSettings, settings), options
     )
+
+
+def import_changes(project: Folder, source: Path | str, *, options: Options | None = None, **settings: Any) -> Changes:
+    """Take in what people changed in a file that `export` wrote; settings are those of `ImportChangesSettings`.
+
+    Slices and voxels that are as they went out are not touched.
+    """
+    chosen = resolve_settings(ImportChangesSettings, settings)
+    return _import_changes(open_project(project), source, chosen, options)
 
 
 def check(project: Folder, *, exclude: bool = False, options: Options | None = None, **settings: Any) -> Run:
@@ -333,6 +346,27 @@ def make_phantom(
     from cristae.phantom.settings import PhantomSettings  # noqa: PLC0415  compiles its kernels when loaded
 
     return _phantom(path, resolve_settings(PhantomSettings, settings), n_labelled, with_cells, options)
+
+
+def samples(registry: Path | None = None) -> dict[str, Sample]:
+    """Return the public volumes that `sample` can fetch; `registry` is another list than the built-in one."""
+    return list_samples(registry)
+
+
+def sample(
+    name: str,
+    path: Path | str,
+    *,
+    registry: Path | None = None,
+    options: Options | None = None,
+    **settings: Any,
+) -> Project:
+    """Fetch a public volume and make a project of it; settings are those of `SampleSettings`.
+
+    This alone uses the network. ``options.notify`` is told size, licence and citation before anything is fetched.
+    """
+    chosen = resolve_settings(SampleSettings, settings)
+    return _sample(name, path, registry=registry, settings=chosen, options=options)
 
 
 def open_project(project: Folder) -> Project:

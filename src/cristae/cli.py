@@ -14,6 +14,7 @@ from cristae.commands.check import check
 from cristae.commands.importing import import_group
 from cristae.commands.plan import plan
 from cristae.commands.preparing import align, equalise
+from cristae.commands.sample import sample
 from cristae.console import (
     GroupWithDefault,
     Stage,
@@ -56,7 +57,7 @@ def init(project: Path, voxel_size: tuple[float, float, float], classes: tuple[s
     click.echo(f"{made.path}: voxels of {' × '.join(f'{size:g}' for size in voxel_size)} nm (z, y, x)")
 
 
-for command in (import_group, check, align, equalise, plan):
+for command in (import_group, check, align, equalise, plan, sample):
     cli.add_command(command)
 
 

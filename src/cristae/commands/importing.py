@@ -73,3 +73,31 @@ _label_command(
     "Bring in labelled slices to learn from: a folder, or a file of any format (MIB .model too).",
 )
 _label_command("truth", "Bring in labels to score results against; nothing is learnt from them.")
+
+
+@import_group.command("changes")
+@click.argument("project", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--class", "classes", multiple=True, metavar="NAME[=VALUE]", help="New class in the file; repeatable.")
+@click.option("--slices", metavar="Z,Z,...", help="z of each page, if the file has only some of the slices.")
+@click.option("--complete", is_flag=True, help="Changed slices are right all over, so they are labelled completely.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@stage_options
+def import_changes(stage: Stage, project: Path, source: Path, classes: tuple[str, ...], **rules: Any) -> None:
+    """Bring back a file that was exported and changed elsewhere: in MIB, ilastik, WebKnossos, Fiji.
+
+    Only slices and voxels that differ from what went out are changed. Which export it was is found by itself.
+    """
+    from cristae import api  # noqa: PLC0415
+
+    given = {name: value for name, value in rules.items() if value and name != "slices"}
+    if rules["slices"]:
+        given["slices"] = parse_slices(rules["slices"])
+    if classes:
+        named = dict(parse_class(text) for text in classes)
+        if strange := [name for name, values in named.items() if values and len(values) > 1]:
+            raise UsageError(f"--class {strange[0]}: a new class has one value here")
+        given["classes"] = {name: values[0] if values else None for name, values in named.items()}
+    found = api.import_changes(project, source, options=stage.options, **given | stage.settings("import"))
+    words = found.table() + ("\nnothing was written (--dry-run)" if rules["dry_run"] and found.counts else "")
+    stage.show(found.facts(), words)

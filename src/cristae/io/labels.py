@@ -5,6 +5,7 @@
     mito/z030.tif, z060.tif ...     the number in the name says which slice
     mito.tif (full depth)           all slices, or those named, or those that are not wholly "ignore"
     mito.tif (5 pages)              with the z of each page
+    dataset/mito                    a layer of a WebKnossos dataset
 
 Every value but 0 and the ignore value is the structure, so masks of 0 and 255 and instance ids both fit. With a map
 of values one file holds several structures; one value may belong to two, such as a nucleolus inside its nucleus.
@@ -25,7 +26,7 @@ from cristae.errors import DataError
 from cristae.geometry import Box, Voxels
 from cristae.io.label_rules import LabelRules, LabelSource, check_rules
 from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.opened import IGNORE_NAME, Material, Turned
+from cristae.io.opened import IGNORE_NAME, Material, Opened, Turned
 from cristae.io.registry import SUFFIXES, format_of, open_format, split_source
 from cristae.io.slices import (
     IMAGE_SUFFIXES,
@@ -37,6 +38,7 @@ from cristae.io.slices import (
     slice_numbers,
 )
 from cristae.io.tiff import TiffStack
+from cristae.io.webknossos_layer import is_webknossos, open_webknossos
 
 
 def open_labels(source: Path | str, shape: Voxels, rules: LabelRules) -> LabelSource:
@@ -45,8 +47,8 @@ def open_labels(source: Path | str, shape: Voxels, rules: LabelRules) -> LabelSo
     Parameters
     ----------
     source
-        Folder of slices with numbers in their names, TIFF stack, single image, OME-Zarr, or a file of a format in
-        `cristae.io.registry`.
+        Folder of slices with numbers in their names, TIFF stack, single image, OME-Zarr, layer of a WebKnossos dataset,
+        or a file of a format in `cristae.io.registry`.
     shape
         Shape (z, y, x) of the volume that the labels belong to.
     rules
@@ -65,8 +67,10 @@ def open_labels(source: Path | str, shape: Voxels, rules: LabelRules) -> LabelSo
         If files cannot be read, are no labels, or have no place in the volume.
     """
     source, inside = split_source(source)
+    if is_webknossos(source):
+        return _from_opened(source, open_webknossos(source), shape, rules)
     if format_of(source) is not None and not source.is_dir():
-        return _from_format(source, inside, shape, rules)
+        return _from_opened(source, open_format(source, inside), shape, rules)
     check_rules(rules)
     if source.is_dir() and not any((source / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):
         paths = list_images(source)
@@ -151,9 +155,8 @@ def _from_zarr(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
     return LabelSource(source, pages, read, rules)
 
 
-def _from_format(source: Path, inside: str, shape: Voxels, rules: LabelRules) -> LabelSource:
+def _from_opened(source: Path, opened: Opened, shape: Voxels, rules: LabelRules) -> LabelSource:
     """Open labels in a file of one of the many formats; what it names need not be given by value."""
-    opened = open_format(source, inside)
     rules = replace(rules, **_named(source, opened.materials, rules))
     check_rules(rules)
     array, notes = opened.array, opened.notes
@@ -176,14 +179,14 @@ def _named(source: Path, materials: Sequence[Material], rules: LabelRules) -> di
     """Return the rules with the values that the file gives to classes of the same name, and to ``ignore``."""
     if not materials or rules.instances:
         return {}
-    by_name = {_plain(material.name): material.value for material in materials}
+    by_name = {plain_name(material.name): material.value for material in materials}
     ignore = by_name.get(IGNORE_NAME) if rules.ignore_value is None else rules.ignore_value
     values = dict(rules.values)
     for name, given in rules.values.items():
         if given is not None:
             continue
-        if _plain(name) in by_name:
-            values[name] = (by_name[_plain(name)],)
+        if plain_name(name) in by_name:
+            values[name] = (by_name[plain_name(name)],)
         elif len([material for material in materials if material.value != ignore]) > 1:
             said = ", ".join(f"{material.name} ({material.value})" for material in materials)
             raise DataError(
@@ -196,7 +199,7 @@ def _named(source: Path, materials: Sequence[Material], rules: LabelRules) -> di
     return {"values": values, "ignore_value": ignore}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name without what people write in different ways: capitals, blanks, dashes, underscores."""
     return re.sub(r"[\W_]+", " ", name).strip().lower()
 

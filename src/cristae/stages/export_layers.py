@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,29 @@ class Layer:
         Its voxels.
     materials
         What the values of labels are, where each value is a class.
+    values, background, unseen
+        Where values were given anew for another program: that of each class, of what is none of them, and of what
+        nobody looked at.
     """
 
     volume: Volume
     materials: tuple[Material, ...] = ()
+    values: tuple[tuple[str, int], ...] = ()
+    background: int = 0
+    unseen: int | None = None
+
+
+class Recoded:
+    """An array of labels, uint8, whose values are others: value ``i`` becomes ``table[i]``."""
+
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def __init__(self, array: ArrayLike, table: np.ndarray) -> None:
+        self._array, self._table = array, table
+        self.shape = array.shape
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._table[np.asarray(self._array[index])]
 
 
 class Masked:
@@ -144,6 +163,34 @@ def open_layer(project: Project, name: str, *, named: bool, unseen: str) -> Laye
     if volume.kind == "labels" and volume.dtype == np.uint8 and not of_people and "/" not in name:
         return Layer(volume, (_material(project, name, 1),))
     return Layer(volume)
+
+
+def for_ilastik(layer: Layer, names: Sequence[str]) -> Layer:
+    """Return classes as ilastik keeps labels: 0 nobody looked, 1 none of the classes, 2 and on the classes.
+
+    Parameters
+    ----------
+    layer
+        Classes in one map, or one class.
+    names
+        Of the classes, in the order of their values.
+
+    Raises
+    ------
+    UsageError
+        If it holds ids of objects or no labels.
+    """
+    if not layer.materials:
+        raise UsageError("ilastik learns classes; export annotations, truth, masks, or one class of them")
+    table = np.zeros(256, np.uint8)
+    table[0 : len(names) + 1] = np.arange(1, len(names) + 2)
+    materials = (
+        Material("background", 1),
+        *(replace(one, value=one.value + 1) for one in layer.materials if one.name != IGNORE_NAME),
+    )
+    volume = Volume(Recoded(layer.volume.array, table), layer.volume.grid, "labels")
+    values = tuple((name, i + 2) for i, name in enumerate(names))
+    return Layer(volume, materials, values, background=1, unseen=0)
 
 
 def _joined(project: Project, classes: dict[str, Path], unseen: str) -> Layer:

@@ -23,23 +23,27 @@ from cristae.io.registry import split_source
 from cristae.io.stored import StoredArray
 from cristae.io.tiff import write_folder
 from cristae.project import Project
-from cristae.stages.export_layers import Layer, Masked, joined_layers, layers, open_layer
+from cristae.stages.export_layers import Layer, Masked, for_ilastik, joined_layers, layers, open_layer
 from cristae.stages.limits import within
 from cristae.stages.options import Options
+from cristae.stages.receipts import note_export, parts_of
 from cristae.volume import Volume
 
-FormatName = Literal["auto", "tiff", "mib", "mrc", "hdf5", "nrrd", "nifti", "precomputed", "webknossos", "nnunet"]
+FormatName = Literal[
+    "auto", "tiff", "mib", "mrc", "hdf5", "nrrd", "nifti", "precomputed", "webknossos", "nnunet", "ilastik"
+]
 
 _OF_SUFFIX = {
     ".tif": "tiff", ".tiff": "tiff", ".model": "mib", ".mrc": "mrc", ".rec": "mrc", ".h5": "hdf5", ".hdf5": "hdf5",
     ".nrrd": "nrrd", ".nii": "nifti", ".nii.gz": "nifti",
 }  # fmt: skip
-_WITH_NAMES = ("mib", "nnunet", "precomputed")
+_WITH_NAMES = ("mib", "nnunet", "precomputed", "ilastik")
 _WRITERS = {
     "tiff": "cristae.io.tiff:write_stack",
     "mib": "cristae.io.mib:write_mib",
     "mrc": "cristae.io.mrc:write_mrc",
     "hdf5": "cristae.io.hdf5:write_hdf5",
+    "ilastik": "cristae.io.hdf5:write_hdf5",
     "nrrd": "cristae.io.nrrd:write_nrrd",
     "nifti": "cristae.io.nifti:write_nifti",
     "precomputed": "cristae.io.precomputed:write_precomputed",
@@ -106,13 +110,19 @@ def export(
     """
     settings, options = settings or ExportSettings(), options or Options()
     form = _format(destination, settings)
-    opened = open_layer(project, layer, named=form in _WITH_NAMES, unseen=settings.unseen)
+    # In ilastik 0 is what nobody looked at, and background is a class that is painted.
+    unseen = "ignore" if form == "ilastik" else settings.unseen
+    opened = open_layer(project, layer, named=form in _WITH_NAMES, unseen=unseen)
+    if form == "ilastik" and opened.volume.kind == "labels":
+        opened = for_ilastik(opened, tuple(parts_of(project, layer)))
     if settings.mask_value is not None:
         opened = _masked(opened, layer, settings.mask_value)
     within("export", needs(opened, form), (0.0, 1), options)
     volume = opened.volume
     with writable(destination.parent):
         path = _write(project, layer, opened, (form, destination), options)
+    if settings.mask_value is None:
+        note_export(project, layer, opened, path, options)
     size = " × ".join(f"{length:.6g}" for length in volume.grid.voxel_size)
     options.notify(
         f"{layer}: {' × '.join(map(str, volume.shape))} voxels (z, y, x) of {volume.dtype}, each {size} nm, "
@@ -141,7 +151,7 @@ def _write(project: Project, layer: str, opened: Layer, where: tuple[str, Path],
         return write_folder(opened.volume, destination, name, first=first, **shared)
     if form == "nnunet":
         return _write_nnunet(project, layer, opened, destination, shared)
-    if form == "hdf5":
+    if form in ("hdf5", "ilastik"):
         destination, shared["inside"] = split_source(destination)
     elif form in ("mib", "precomputed"):
         extra = (opened.materials,)
@@ -168,12 +178,12 @@ def _format(destination: Path, settings: ExportSettings) -> str:
     chosen = settings.format
     if chosen == "auto":
         return found or "tiff"
-    if found and found != chosen:
+    if found and found != (chosen if chosen != "ilastik" else "hdf5"):
         raise UsageError(
             f"{destination} is a name for {found}, not for {chosen}; choose another, or leave out the format"
         )
-    if not found and chosen in ("mib", "mrc", "hdf5", "nrrd", "nifti"):
-        ending = next(suffix for suffix, form in _OF_SUFFIX.items() if form == chosen)
+    if not found and chosen in ("mib", "mrc", "hdf5", "nrrd", "nifti", "ilastik"):
+        ending = next((suffix for suffix, form in _OF_SUFFIX.items() if form == chosen), ".h5")
         raise UsageError(f"{destination} should end in {ending}, for that is how {chosen} files are known")
     return chosen
 
