@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cristae.corrections import store
+from cristae.corrections.journal import Journal
 from cristae.corrections.store import Corrections
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.geometry import Box
@@ -196,7 +199,7 @@ def test_a_damaged_line_before_good_ones_is_refused_and_kept(tmp_path, layer):
     journal = tmp_path / "cell" / "journal.jsonl"
     content = journal.read_bytes().replace(b'"kind":"paint"', b'"kind":"erase"', 1)
     journal.write_bytes(content)
-    with pytest.raises(DataError, match="line 2 of .* is damaged"):
+    with pytest.raises(DataError, match=r"line 2 of .* is damaged"):
         Corrections(tmp_path / "cell", layer)
     assert journal.read_bytes() == content
 
@@ -222,12 +225,8 @@ def test_corrections_of_another_layer_and_of_a_newer_cristae_are_refused(tmp_pat
     other = store_layer(tmp_path / "other.ome.zarr", cells().astype(np.uint16))
     with pytest.raises(DataError, match="another layer"):
         Corrections(tmp_path / "cell", other, about={"run": "track-1"})
-    from cristae.corrections.journal import Journal
-
     Journal(tmp_path / "newer.jsonl", {}).close()
     text = json.dumps({"format": 99}).encode()
-    import zlib
-
     (tmp_path / "newer.jsonl").write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
     with pytest.raises(DataError, match="newer cristae"):
         Journal(tmp_path / "newer.jsonl", {})
@@ -259,8 +258,6 @@ def test_what_was_changed_is_known_even_of_whole_objects(tmp_path, layer):
 
 
 def test_the_layer_as_it_is_can_be_read_elsewhere(tmp_path, layer):
-    import pickle
-
     with Corrections(tmp_path / "cell", layer) as corrections:
         put(corrections, box_mask(((0, 2), (0, 5), (0, 5))), 12)
         corrections.rename("merge", {3: HIGH})

@@ -234,11 +234,11 @@ class Corrections:
         DataError, UsageError, ResourceError
             As `put`.
         """
-        names = {one: other for one, other in names.items() if one != other}
         for label in (*names, *names.values()):
             self.check_label(label)
         if 0 in names:
-            raise UsageError("0 is the background, which has no objects to rename")
+            raise UsageError("0 is the background, and no object")
+        names = {one: other for one, other in names.items() if one != other}
         with self._editing():
             if not names:
                 return None

@@ -12,6 +12,7 @@ Paper: F. Meyer (1991), Un algorithme optimal pour la ligne de partage des eaux.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from cristae.separation.outlines import depth_inside
@@ -49,4 +50,45 @@ def split_region(inside: np.ndarray, seeds: np.ndarray, boundary: np.ndarray | N
     levels = np.stack([levels_of(depth_inside(plane)) for plane in inside])
     if boundary is not None:
         levels = levels // 2 + boundary // 2
-    return flood(levels, marks, np.ascontiguousarray(inside))
+    return flood(levels, _led_down(marks, levels, inside), np.ascontiguousarray(inside))
+
+
+def _led_down(marks: np.ndarray, levels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return marks with the way from each to the bottom of its valley: people click near an outline as well.
+
+    Water from a mark that lies higher than the pass would come too late. Marks of several parts in one valley stay as
+    they are.
+    """
+    places = np.argwhere(marks)
+    ways = [_way_down(place, levels, inside) for place in places]
+    parts = marks[tuple(places.T)]
+    ends: dict[tuple[int, ...], set[int]] = {}
+    for way, part in zip(ways, parts, strict=True):
+        ends.setdefault(tuple(way[-1]), set()).add(int(part))
+    led = marks.copy()
+    for way, part in zip(ways, parts, strict=True):
+        if len(ends[tuple(way[-1])]) == 1:
+            led[tuple(way.T)] = part
+    led[marks > 0] = marks[marks > 0]
+    return led
+
+
+@njit(cache=True, nogil=True)
+def _way_down(start: np.ndarray, levels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the voxels ``(n, 3)`` from a voxel to the end of the steepest descent, itself first."""
+    way = [(start[0], start[1], start[2])]
+    while True:
+        z, y, x = way[-1]
+        lowest = (z, y, x)
+        for i in range(max(0, z - 1), min(levels.shape[0], z + 2)):
+            for j in range(max(0, y - 1), min(levels.shape[1], y + 2)):
+                for k in range(max(0, x - 1), min(levels.shape[2], x + 2)):
+                    if inside[i, j, k] and levels[i, j, k] < levels[lowest]:
+                        lowest = (i, j, k)
+        if lowest == (z, y, x):
+            break
+        way.append(lowest)
+    out = np.empty((len(way), 3), np.int64)
+    for n in range(len(way)):
+        out[n, 0], out[n, 1], out[n, 2] = way[n]
+    return out
