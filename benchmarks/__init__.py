@@ -40,5 +40,6 @@ ROWS = (
     "pipeline_memory",
     "projection",
     "mesh_speed",
+    "napari_stroke",
 )
 """Names of all rows, in the order of the table."""

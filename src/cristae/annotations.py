@@ -3,7 +3,7 @@
 One layer per class, so that a nucleolus may lie inside a nucleus. A voxel of a layer is
 
 - 1: this class, painted by hand;
-- 0: looked at and not this class, which holds only on slices where the class is complete;
+- 0: looked at and not this class: on slices where the class is complete, or where a correction erased it;
 - 255 (`IGNORE`): nobody looked. **Unlabelled is never background**; ignored voxels enter no loss and no score.
 
 A class of **instances**, such as cells, holds the id of an object in place of 1, the same id on every slice, and
@@ -130,6 +130,7 @@ class Annotations:
         *,
         complete: bool = True,
         origins: Mapping[int, str] | None = None,
+        background_seen: bool = False,
     ) -> None:
         """Store slices of a class, replacing what was there.
 
@@ -144,6 +145,8 @@ class Annotations:
             Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
         origins
             Of slices that were not painted here but moved from slices that lie otherwise: the digests of those.
+        background_seen
+            Whether 0 was looked at and is not the class, on incomplete slices too: what nobody looked at is marked.
 
         Raises
         ------
@@ -160,7 +163,7 @@ class Annotations:
             for z, labels in slices:
                 ignore = labels.dtype.type(IGNORE if labels.dtype == np.uint8 else IGNORE_ID)
                 n_voxels = self._check(z, labels)
-                values = labels if complete else np.where(labels == 0, ignore, labels)
+                values = labels if complete or background_seen else np.where(labels == 0, ignore, labels)
                 layer = layer or self._writable_layer(name, labels.dtype)
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])

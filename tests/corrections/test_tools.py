@@ -97,7 +97,7 @@ def test_merging_what_was_painted_keeps_what_is_painted_later(corrections):
 
 
 def test_removing_an_object(corrections):
-    tools.remove(corrections, HIGH)
+    tools.remove(corrections, [HIGH])
     expect(corrections, (cells() == HIGH, 0))
 
 
@@ -161,7 +161,7 @@ def test_other_edits_that_cannot_be_are_refused(corrections, tmp_path):
         (lambda: tools.paint(corrections, 0, [], 4, radius=1), "finite"),
         (lambda: tools.fill(corrections, (0, -1, 0), 4), "no voxel"),
         (lambda: tools.merge(corrections, [3]), "two objects"),
-        (lambda: tools.remove(corrections, 0), "background"),
+        (lambda: tools.remove(corrections, [0]), "background"),
     ):
         with pytest.raises(UsageError, match=words):
             edit()
@@ -170,7 +170,7 @@ def test_other_edits_that_cannot_be_are_refused(corrections, tmp_path):
     with Corrections(tmp_path / "mask", mask) as of_mask:
         for edit in (
             lambda: tools.merge(of_mask, [1, 2]),
-            lambda: tools.remove(of_mask, 1),
+            lambda: tools.remove(of_mask, [1]),
             lambda: tools.split(of_mask, [[(0, 9, 4)], [(0, 9, 6)]], [2]),
         ):
             with pytest.raises(UsageError, match="mask, without objects"):

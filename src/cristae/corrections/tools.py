@@ -144,16 +144,16 @@ def merge(corrections: Corrections, ids: Sequence[int]) -> Entry | None:
     return corrections.rename("merge", dict.fromkeys(others, first), ids)
 
 
-def remove(corrections: Corrections, label: int) -> Entry | None:
-    """Remove a whole object: what it was becomes background.
+def remove(corrections: Corrections, ids: Sequence[int]) -> Entry | None:
+    """Remove whole objects: what they were becomes background.
 
     Raises
     ------
     UsageError
-        If the layer is a mask, or the label is 0.
+        If the layer is a mask, or an id is 0.
     """
     _check_objects(corrections)
-    return corrections.rename("remove", {label: 0}, [label])
+    return corrections.rename("remove", dict.fromkeys(ids, 0), ids)
 
 
 def split(
