@@ -11,7 +11,7 @@ from edited_layers import HIGH, SHAPE, cells, everything, put, store_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.corrections import store
+from cristae.corrections import chunks, overlay, store
 from cristae.corrections.journal import Journal
 from cristae.corrections.store import Corrections
 from cristae.errors import DataError, ResourceError, UsageError
@@ -102,9 +102,9 @@ def test_any_edits_give_what_whole_arrays_would_and_undoing_all_gives_the_origin
     while corrections.can_undo:
         corrections.undo()
     assert everything(corrections).tobytes() == cells().tobytes()
-    assert not list((folder / "changes.ome.zarr").glob("0/c/*/*/*"))  # no chunk is left
     assert not corrections.names
     corrections.close()
+    assert not list((folder / "changes.ome.zarr").glob("0/c/*/*/*"))  # no chunk is left
     assert np.array_equal(layer.read(), cells())  # the original was only read
 
 
@@ -186,10 +186,29 @@ def test_checkpoints_between_change_nothing(tmp_path, layer, monkeypatch):
     with Corrections(tmp_path / "cell", layer) as corrections:
         for label in range(20, 25):
             put(corrections, box_mask(((0, 1 + label % 4), (0, label), (0, 9))), label)
+            corrections._beside and corrections._beside.join()
         expected = everything(corrections)
         assert json.loads((tmp_path / "cell" / "state.json").read_text()) == {"applied": 4}
     with Corrections(tmp_path / "cell", layer) as again:
         assert np.array_equal(everything(again), expected)
+
+
+@settings(max_examples=10)
+@given(STEPS, st.integers(1, 3))
+def test_nothing_depends_on_what_is_kept_in_memory(tmp_path_factory, layer, steps, few):
+    folder = tmp_path_factory.mktemp("few")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "FEW", few - 1)
+        patch.setattr(chunks, "KEPT", few)
+        patch.setattr(overlay, "CHUNK", (few, 7, 11))
+        patch.setattr(store, "CHECKPOINT_EVERY", few)
+        model = Model(cells())
+        with Corrections(folder / "cell", layer) as corrections:
+            for action in steps:
+                step(corrections, model, action)
+                assert np.array_equal(everything(corrections), model.now)
+        with Corrections(folder / "cell", layer) as corrections:
+            assert np.array_equal(everything(corrections), model.now)
 
 
 def test_a_damaged_line_before_good_ones_is_refused_and_kept(tmp_path, layer):
@@ -209,6 +228,7 @@ def test_two_cannot_correct_at_once_but_others_can_look(tmp_path, layer):
         put(corrections, box_mask(((0, 2), (0, 5), (0, 5))), 12)
         with pytest.raises(ResourceError, match="another process is correcting cell"):
             Corrections(tmp_path / "cell", layer)
+        assert not (tmp_path / "cell" / "changes.ome.zarr").exists()  # it is in the journal only
         looking = Corrections(tmp_path / "cell", layer, read_only=True)
         assert np.array_equal(everything(looking), everything(corrections))
         with pytest.raises(UsageError, match="opened to look at"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
+import nrrd
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,8 +55,6 @@ def cells_of(project):
 
 def call(capsys, *words):
     """Run the command line, and return its exit code, its output and its errors."""
-    import sys
-
     before, sys.argv = sys.argv, ["cristae", *map(str, words)]
     try:
         with pytest.raises(SystemExit) as ended:
@@ -119,8 +119,6 @@ def test_what_is_measured_and_exported_is_what_was_corrected(project, tmp_path):
     assert list(table["object_id"]) == [300]
     assert int(table["n_voxels"][0]) == int(np.isin(cells_of(project), (300, 70_001)).sum())
     cristae.export(project, "cell", tmp_path / "cells.nrrd")
-    import nrrd
-
     assert set(np.unique(nrrd.read(str(tmp_path / "cells.nrrd"))[0])) == {0, 300}
 
 
@@ -192,7 +190,7 @@ def test_a_renamed_cell_is_learnt_on_slices_that_are_named(project):
 
 
 def test_what_cannot_be_fed_or_applied_is_refused(project):
-    with pytest.raises(DataError, match="nothing of cell of track-.* has been corrected yet"):
+    with pytest.raises(DataError, match=r"nothing of cell of track-.* has been corrected yet"):
         cristae.apply_corrections(project)
     with pytest.raises(DataError, match="nothing of cell"):
         cristae.feed_corrections(project)

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from cristae.corrections.chunks import Chunks
 from cristae.editing.rename import renamed
 from cristae.errors import DataError
 from cristae.geometry import Box, Voxels
-from cristae.io.ome_zarr import Storage, create_volume, open_volume, shard_shape
+from cristae.io.ome_zarr import Storage, create_volume, open_volume
 from cristae.io.stored import times
 from cristae.volume import Volume
 
@@ -45,12 +46,20 @@ class Overlay:
         if original.dtype.kind != "u":
             raise DataError(f"expected labels of unsigned integers to correct, got {original.dtype}")
         self.path, self.original, self.names = path, original, names
-        self._changes = open_volume(path, mode="r+" if writable else "r") if path.exists() else None
-        if self._changes and (self._changes.shape, self._changes.dtype) != (original.shape, original.dtype):
+        make = self._made if writable else None
+        self._changes = Chunks(original.shape, original.dtype, CHUNK, self.unchanged, make)
+        if not path.exists():
+            return
+        volume = self._changes.volume = open_volume(path, mode="r+" if writable else "r")
+        if (volume.shape, volume.dtype) != (original.shape, original.dtype):
             raise DataError(
-                f"{path} holds corrections of {self._changes.shape} voxels of {self._changes.dtype}, the layer has "
+                f"{path} holds corrections of {volume.shape} voxels of {volume.dtype}, the layer has "
                 f"{original.shape} of {original.dtype}; move the folder {path.parent} elsewhere to begin anew"
             )
+
+    def _made(self) -> Volume:
+        storage = Storage(chunk=CHUNK, shard=CHUNK, fill_value=self.unchanged)
+        return create_volume(self.path, self.original.grid, self.original.dtype, "labels", storage)
 
     @property
     def unchanged(self) -> int:
@@ -60,33 +69,38 @@ class Overlay:
     def read(self, box: Box) -> np.ndarray:
         """Return the labels of a box as they are now."""
         labels = renamed(self.original.read(box), self.names)
-        if self._changes is None:
-            return labels
         over = self._changes.read(box)
         return np.where(over == self.unchanged, labels, over)
 
     def read_changes(self, box: Box) -> np.ndarray:
         """Return the overlay in a box."""
-        if self._changes is None:
-            return np.full(box.shape, self.unchanged, self.original.dtype)
         return self._changes.read(box)
 
     def write_changes(self, box: Box, values: np.ndarray) -> None:
-        """Put values into the overlay."""
-        if self._changes is None:
-            storage = Storage(chunk=CHUNK, shard=CHUNK, fill_value=self.unchanged)
-            self._changes = create_volume(self.path, self.original.grid, self.original.dtype, "labels", storage)
+        """Put values into the overlay; they are on disk after `flush`."""
         self._changes.write(box, values)
+
+    def flush(self, *, safely: bool = False) -> None:
+        """Write what waits in memory; if `safely`, return when it is on disk for certain."""
+        self._changes.flush(safely=safely)
+
+    def renamed(self, names: Mapping[int, int]) -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
+        """Yield where the overlay itself holds ids that are to be renamed: box, values before, values after."""
+        for box in self.written():
+            before = self.read_changes(box)
+            after = renamed(before, names)
+            if (after != before).any():
+                yield box, before, after
 
     def written(self) -> Iterator[Box]:
         """Yield the boxes of all chunks in which something is changed."""
-        if self._changes is None:
-            return
-        chunk, whole = shard_shape(self._changes), self._changes.grid.box
-        for file in sorted((self.path / "0" / "c").glob("*/*/*")):
+        boxes = set(self._changes.waiting)
+        whole = self.original.grid.box
+        for file in (self.path / "0" / "c").glob("*/*/*"):
             z, y, x = (int(part) for part in file.parts[-3:])
-            start = times((z, y, x), chunk)
-            yield Box(start, (start[0] + chunk[0], start[1] + chunk[1], start[2] + chunk[2])).clip(whole)
+            start = times((z, y, x), CHUNK)
+            boxes.add(Box(start, (start[0] + CHUNK[0], start[1] + CHUNK[1], start[2] + CHUNK[2])).clip(whole))
+        yield from sorted(boxes, key=lambda box: box.start)
 
 
 class Corrected:

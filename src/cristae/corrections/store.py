@@ -1,7 +1,7 @@
 """`Corrections`: one layer of labels under correction, with undo, redo, and nothing lost in a crash.
 
-An edit goes to the journal first, then into the overlay. After a crash the edits since the last checkpoint are put into
-the overlay once more, which changes nothing that was there already::
+An edit goes to the journal first, then into the overlay, whose chunks are written later. After a crash the edits since
+the last checkpoint are put into the overlay once more, which changes nothing that was there already::
 
     corrections/<run>/<layer>/
     ├── journal.jsonl       every edit, undo and redo; see `cristae.corrections.journal`
@@ -21,19 +21,18 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from cristae.corrections.disk import hold, sync
+from cristae.corrections.disk import hold
 from cristae.corrections.journal import Entry, Journal, Piece
 from cristae.corrections.overlay import Corrected, Overlay
 from cristae.editing.region import bounds
-from cristae.editing.rename import renamed
-from cristae.errors import DataError, UsageError
+from cristae.errors import CristaeError, DataError, UsageError
 from cristae.files import writable, write_atomically
 from cristae.geometry import Box
 from cristae.io.stored import triple
 from cristae.volume import Volume
 
-CHECKPOINT_EVERY = 256
-"""Edits after which the overlay is brought safely to disk."""
+CHECKPOINT_EVERY = 64
+"""Edits after which the overlay is brought safely to disk, while one goes on."""
 
 
 class Change(NamedTuple):
@@ -88,6 +87,7 @@ class Corrections:
         self._done: list[int] = []
         self._undone: list[int] = []
         self._since = 0
+        self._beside: threading.Thread | None = None
         try:
             with writable(folder):
                 self._open({**(about or {}), "shape": list(original.shape), "dtype": str(original.dtype)})
@@ -107,7 +107,7 @@ class Corrections:
         applied = self._applied()
         for entry in self._journal.entries:
             self._note(entry)
-            if entry.number > applied and not self.read_only:
+            if entry.number > applied:
                 self._draw(entry)
 
     def close(self) -> None:
@@ -115,7 +115,9 @@ class Corrections:
         if self._lock is None:
             return
         try:
-            if self._since:
+            if self._beside is not None:
+                self._beside.join()
+            if self._journal.entries:
                 self.checkpoint()
         finally:
             self._release()
@@ -169,6 +171,8 @@ class Corrections:
 
     def volume(self) -> Volume:
         """Return the layer as it is now; edits that follow are not seen in it for certain."""
+        if not self.read_only:
+            self._overlay.flush()
         array = Corrected(self._overlay.path, self.original, self._names)
         return Volume(array, self.original.grid, "labels")
 
@@ -224,11 +228,6 @@ class Corrections:
         ids
             Objects that are meant.
 
-        Returns
-        -------
-        Entry or None
-            None if the names say nothing new.
-
         Raises
         ------
         DataError, UsageError, ResourceError
@@ -249,7 +248,9 @@ class Corrections:
                     then = names[now]
                     before = self._names.get(original)
                     steps.append((original, before, None if then == original else then))
-            return self._commit(kind, self._renamed_pieces(names), ids=tuple(ids), names=tuple(steps))
+            return self._commit(
+                kind, [Piece(*piece) for piece in self._overlay.renamed(names)], ids=tuple(ids), names=tuple(steps)
+            )
 
     def undo(self) -> Entry:
         """Take back the last edit that holds, and return it.
@@ -297,14 +298,21 @@ class Corrections:
 
     def checkpoint(self) -> None:
         """Bring the overlay safely to disk, so that nothing need be put into it again when it is next opened."""
-        with self._busy, writable(self.folder):
-            noted = self.folder / "state.json"
-            since = noted.stat().st_mtime - 2 if noted.exists() else 0.0
-            for file in (self.folder / "changes.ome.zarr").rglob("*"):
-                if file.is_file() and file.stat().st_mtime >= since:
-                    sync(file)
-            write_atomically(noted, json.dumps({"applied": len(self._journal.entries)}) + "\n")
+        applied = len(self._journal.entries)
+        with writable(self.folder):
+            self._overlay.flush(safely=True)
+            write_atomically(self.folder / "state.json", json.dumps({"applied": applied}) + "\n")
+
+    def _checkpoint_beside(self) -> None:
+        """Begin a checkpoint in another thread; what it cannot do, the next one does, or the closing."""
+        if self._beside is None or not self._beside.is_alive():
             self._since = 0
+            self._beside = threading.Thread(target=self._try_checkpoint, name="cristae checkpoint")
+            self._beside.start()
+
+    def _try_checkpoint(self) -> None:
+        with contextlib.suppress(OSError, CristaeError):
+            self.checkpoint()
 
     def _applied(self) -> int:
         try:
@@ -336,15 +344,6 @@ class Corrections:
         before = self._overlay.read_changes(where)
         after = np.where(other[inner], labels[inner], before).astype(before.dtype)
         return Piece(where, before, after), int(other.sum())
-
-    def _renamed_pieces(self, names: Mapping[int, int]) -> list[Piece]:
-        pieces = []
-        for box in self._overlay.written():
-            before = self._overlay.read_changes(box)
-            after = renamed(before, names)
-            if after is not before and (after != before).any():
-                pieces.append(Piece(box, before, after))
-        return pieces
 
     def _commit(self, kind: str, pieces: list[Piece], **facts: Any) -> Entry:
         entry = self._journal.add(kind, self._by, pieces, **facts)
@@ -389,7 +388,7 @@ class Corrections:
             raise
         self._since += 1
         if self._since >= CHECKPOINT_EVERY:
-            self.checkpoint()
+            self._checkpoint_beside()
 
 
 def _around(boxes: list[Box]) -> Box:

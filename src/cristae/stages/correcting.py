@@ -154,7 +154,9 @@ def audit(corrections: Corrections) -> pd.DataFrame:
     columns = ["number", "time_utc", "kind", "front_end", "holds", "of", "ids", *whole[1:]]
     text = ["time_utc", "kind", "front_end", "ids"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.astype(dict.fromkeys(whole, "Int64") | {"number": "int64", "holds": "boolean"}).astype(dict.fromkeys(text, "str"))
+    return table.astype(dict.fromkeys(whole, "Int64") | {"number": "int64", "holds": "boolean"}).astype(
+        dict.fromkeys(text, "str")
+    )
 
 
 def apply_corrections(project: Project, layer: str | None = None, options: Options | None = None) -> Run:
