@@ -1,0 +1,83 @@
+"""A project in napari: all layers, right scales, and the widgets of cristae at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from cristae.errors import ResourceError
+from cristae.project import Project
+
+WIDGETS = ("Label slices", "Correct", "Train and predict")
+"""Names of the widgets, as the plugin states them."""
+
+
+def has_display(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> bool:
+    """Say whether a window could be opened: there is a display, or the system always has one."""
+    if platform in ("win32", "darwin"):
+        return True
+    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
+
+
+def has_napari() -> bool:
+    """Say whether napari and a Qt for it are installed."""
+    return all(importlib.util.find_spec(name) for name in ("napari", "qtpy")) and any(
+        importlib.util.find_spec(name) for name in ("PySide6", "PyQt6", "PyQt5")
+    )
+
+
+def check_window() -> None:
+    """See that a window can be opened.
+
+    Raises
+    ------
+    ResourceError
+        If napari is not installed, or there is no display.
+    """
+    if not has_napari():
+        raise ResourceError(
+            "napari is not installed; install it with: pip install 'cristae[napari]', or look at the project in a "
+            "browser: cristae view PROJECT --neuroglancer"
+        )
+    if not has_display():
+        raise ResourceError(
+            "there is no display to open a window on (DISPLAY is not set); look at the project in a browser: "
+            "cristae view PROJECT --neuroglancer, or write a report: cristae report PROJECT"
+        )
+
+
+def open_window(project: Project, *, widgets: bool = True) -> Any:
+    """Return a viewer of napari with all layers of a project; call ``napari.run()`` to let people work with it.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to see.
+    ResourceError
+        If no window can be opened.
+    """
+    check_window()
+    from cristae.napari_plugin.reader import read_project  # noqa: PLC0415  loads napari
+
+    content = read_project(str(project.path))
+    import napari  # noqa: PLC0415
+
+    try:
+        viewer: Any = napari.Viewer(title=f"cristae: {project.name}")
+    except Exception as error:
+        raise ResourceError(
+            f"napari could not open a window ({error}); it needs a display with OpenGL. Look at the project in a "
+            f"browser: cristae view {project.path} --neuroglancer"
+        ) from error
+    for data, keywords, kind in content:
+        add = viewer.add_image if kind == "image" else viewer.add_labels
+        add(data, **keywords)
+    viewer.dims.set_current_step(0, int(viewer.dims.nsteps[0]) // 2)
+    viewer.scale_bar.visible = True
+    if widgets:
+        for name in WIDGETS:
+            viewer.window.add_plugin_dock_widget("cristae", name, tabify=True)
+    return viewer
