@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cristae.corrections import chunks, overlay, store
 from cristae.corrections.journal import Journal
-from cristae.corrections.store import Corrections
+from cristae.corrections.store import Change, Corrections
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.geometry import Box
 
@@ -284,6 +284,14 @@ def test_the_layer_as_it_is_can_be_read_elsewhere(tmp_path, layer):
         volume = pickle.loads(pickle.dumps(corrections.volume()))
         assert np.array_equal(volume.read(), everything(corrections))
         assert volume.grid == layer.grid
+
+
+def test_labels_outside_of_the_mask_do_not_matter(tmp_path, layer):
+    with Corrections(tmp_path / "cell", layer) as corrections:
+        mask = box_mask(((0, 1), (0, 2), (0, 2)))
+        labels = np.where(mask, np.uint32(12), np.uint32(2**32 - 1))
+        assert corrections.put("paint", [Change(layer.grid.box, labels, mask)]).n_voxels == 4
+        assert np.array_equal(everything(corrections), np.where(mask, np.uint32(12), cells()))
 
 
 def test_labels_that_cannot_be_stored_and_signed_layers_are_refused(tmp_path, layer):

@@ -137,13 +137,18 @@ class Corrections:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All lines of the journal: edits, also those undone, and what undid them."""
+        """All lines of the journal: edits, what undid them, and what was done with them."""
         return tuple(self._journal.entries)
 
     @property
     def standing(self) -> tuple[int, ...]:
-        """Numbers of the edits that hold, in their order."""
+        """Numbers of the edits that hold."""
         return tuple(self._done)
+
+    @property
+    def open(self) -> bool:
+        """Whether edits can be made."""
+        return self._lock is not None
 
     @property
     def can_undo(self) -> bool:
@@ -332,10 +337,11 @@ class Corrections:
     def _piece(self, change: Change) -> tuple[Piece | None, int]:
         """Return what a change does to the overlay, and how many voxels get another id."""
         box, labels, mask = change
-        for label in (int(labels.max(initial=0)), int(labels.min(initial=0))) if mask.any() else ():
-            self.check_label(label)
         if labels.shape != box.shape or mask.shape != box.shape:
             raise DataError(f"expected labels and mask of {box.shape}, got {labels.shape} and {mask.shape}")
+        meant = labels[mask]
+        for label in (int(meant.max()), int(meant.min())) if meant.size else ():
+            self.check_label(label)
         other = mask & (self.read(box) != labels)
         if not other.any():
             return None, 0

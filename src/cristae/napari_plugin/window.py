@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cristae.errors import ResourceError
@@ -72,12 +73,22 @@ def open_window(project: Project, *, widgets: bool = True) -> Any:
             f"napari could not open a window ({error}); it needs a display with OpenGL. Look at the project in a "
             f"browser: cristae view {project.path} --neuroglancer"
         ) from error
+    _register()
     for data, keywords, kind in content:
         add = viewer.add_image if kind == "image" else viewer.add_labels
         add(data, **keywords)
     viewer.dims.set_current_step(0, int(viewer.dims.nsteps[0]) // 2)
-    viewer.scale_bar.visible = True
+    viewer.canvas.overlays.scale_bar.visible = True
     if widgets:
         for name in WIDGETS:
             viewer.window.add_plugin_dock_widget("cristae", name, tabify=True)
     return viewer
+
+
+def _register() -> None:
+    """See that napari knows the widgets of cristae, also where cristae runs without being installed."""
+    from npe2 import PluginManager, PluginManifest  # noqa: PLC0415
+
+    manager = PluginManager.instance()
+    if "cristae" not in manager:
+        manager.register(PluginManifest.from_file(Path(__file__).parent / "napari.yaml"))
