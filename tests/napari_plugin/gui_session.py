@@ -15,7 +15,8 @@ from pathlib import Path
 
 import napari
 import numpy as np
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QPushButton
 
@@ -76,9 +77,6 @@ class Hand:
 
 def move(widget, point) -> None:
     """Move the mouse with the button held, which `QTest.mouseMove` does not."""
-    from qtpy.QtCore import QEvent, QPointF
-    from qtpy.QtGui import QMouseEvent
-
     place = QPointF(point)
     event = QMouseEvent(
         QEvent.MouseMove, place, QPointF(widget.mapToGlobal(point)), Qt.LeftButton, Qt.LeftButton, Qt.NoModifier
@@ -104,7 +102,9 @@ def widget_of(viewer, name):
 
 def scene(viewer, project):
     names = [layer.name for layer in viewer.layers]
-    check("all layers are there", {"image", "dot", "cell", "dot/objects", "annotations/cell"} <= set(names), names=names)
+    check(
+        "all layers are there", {"image", "dot", "cell", "dot/objects", "annotations/cell"} <= set(names), names=names
+    )
     scales = {tuple(layer.scale) for layer in viewer.layers}
     check("scales are those of the project", scales == {(10.0, 10.0, 10.0)}, scales=scales)
     units = {str(layer.units[0]) for layer in viewer.layers}
@@ -128,7 +128,9 @@ def correct(viewer, project, folder):
     layer.mode, layer.selected_label, layer.brush_size = "paint", 77, 5
     hand.drag([(50, 10), (50, 20), (52, 30)], layer)
     painted = widget.painting.live[4] == 77
-    check("a stroke is one edit on disk", [e.kind for e in corrections.entries] == ["paint"], entries=corrections.entries)
+    check(
+        "a stroke is one edit on disk", [e.kind for e in corrections.entries] == ["paint"], entries=corrections.entries
+    )
     check("the stroke lies where the mouse was", painted[50, 10] and painted[50, 15] and painted[51, 25])
     check("and nowhere else", not painted[:45].any() and not painted[56:].any() and painted.sum() < 200)
     check("other slices are as they were", not (widget.painting.live[3] == 77).any())
@@ -185,7 +187,10 @@ def correct(viewer, project, folder):
     widget.complete.setChecked(True)
     press(widget, "Feed slice")
     fed = project.annotations.read_ids("cell", 4)
-    check("a slice is fed back", 4 in project.annotations.complete_slices("cell") and np.array_equal(fed, widget.painting.live[4]))
+    check(
+        "a slice is fed back",
+        4 in project.annotations.complete_slices("cell") and np.array_equal(fed, widget.painting.live[4]),
+    )
     press(widget, "Apply")
     check("corrections are applied", project.runs("correct") and project.runs("correct")[-1].finished)
     layer.mode, layer.selected_label = "paint", 78
@@ -250,7 +255,13 @@ def learn(viewer, project, folder):
         time.sleep(0.01)
     del process
     run = project.runs("train")[-1]
-    check("training was cancelled", run.manifest.get("status") == "interrupted", status=run.manifest, notes=widget.notes.toPlainText(), seen=seen)
+    check(
+        "training was cancelled",
+        run.manifest.get("status") == "interrupted",
+        status=run.manifest,
+        notes=widget.notes.toPlainText(),
+        seen=seen,
+    )
     check("the window stayed alive", longest < 1.0, longest=longest)
     check("progress was shown", any(" of " in one for one in seen), seen=seen)
 
@@ -262,7 +273,10 @@ def main() -> int:
         viewer.window.resize(1400, 900)
         settle(1.5)
         found = napari.plugins._npe2.widget_iterator()
-        check("the plugin offers its widgets", any(set(WIDGETS) <= set(dict.fromkeys(names)) for _, (name, names) in found if name == "cristae"))
+        check(
+            "the plugin offers its widgets",
+            any(set(WIDGETS) <= set(dict.fromkeys(names)) for _, (name, names) in found if name == "cristae"),
+        )
         scene(viewer, project)
         viewer.reset_view()
         for part in sys.argv[3].split(","):

@@ -6,16 +6,18 @@ Every edit is on disk before the next begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from cristae.corrections import tools
 from cristae.corrections.journal import Entry
+from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError, UsageError
 from cristae.geometry import Voxels
 from cristae.napari_plugin.painting import Painting
-from cristae.napari_plugin.parts import Told, button, opened_project, row
+from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import VERMILLION, class_colour
 from cristae.stages.corrected import correctable
@@ -57,7 +59,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
                 button("Correct", self.begin, "Open a layer for correction"),
                 button("Stop", self.end, "Close it, so that others can correct"),
             ),
-            QLabel("Paint, erase and fill with the tools of the layer."),
+            wrapped("Paint, erase and fill with the tools of the layer."),
             row(
                 button("Undo", self.undo, "Take back the last edit (Ctrl-Z)"),
                 button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
@@ -112,7 +114,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             corrections.close()
             raise
         for layer in self.viewer.layers:
-            if layer.metadata.get("cristae_layer") == name:
+            if layer.metadata.get("cristae_layer") in (name, f"annotations/{correctable(project)[name].of}"):
                 layer.visible = False
         self.viewer.layers.selection.active = self.painting.layer
         self.painting.layer.mouse_drag_callbacks.append(self._clicked)
@@ -138,11 +140,16 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def merge(self) -> None:
         """Merge the objects whose ids are given."""
-        self.told.guarded(lambda: self._edit(lambda c: tools.merge(c, self._ids())))
+        self.told.guarded(lambda: self._edit_objects(tools.merge))
 
     def remove(self) -> None:
         """Remove the objects whose ids are given."""
-        self.told.guarded(lambda: self._edit(lambda c: tools.remove(c, self._ids())))
+        self.told.guarded(lambda: self._edit_objects(tools.remove))
+
+    def _edit_objects(self, tool: Callable[[Corrections, list[int]], Entry | None]) -> None:
+        ids = self._ids()
+        if self._edit(lambda c: tool(c, ids)) is not None:
+            self.ids.clear()
 
     def reassign(self) -> None:
         """Give the island that was clicked last the selected label."""
@@ -163,10 +170,15 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
     def _seeds(self) -> None:
         painting = self._painting()
         self._drop_seeds()
-        keywords = placed(painting.corrections.original) | {"name": SEEDS, "ndim": 3, "size": 12}
+        keywords = placed(painting.corrections.original) | {"name": SEEDS, "ndim": 3, "size": self._few_pixels()}
         points = self.viewer.add_points(None, **keywords, face_color=VERMILLION, metadata={"cristae_seeds": True})
         points.mode = "add"
         self.told.say("click one point into each part of one object, then Split")
+
+    def _few_pixels(self) -> float:
+        """Return how many voxels are a dozen pixels of the screen now."""
+        voxel = self._painting().corrections.original.grid.voxel_size[2]
+        return max(1.0, 12 / (float(self.viewer.scene.camera.zoom) * voxel))
 
     def split(self) -> None:
         """Split the object under the seeds."""

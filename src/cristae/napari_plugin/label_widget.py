@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QVBoxLayout, QWidget
 from cristae.corrections.journal import Entry
 from cristae.errors import CristaeError, UsageError
 from cristae.napari_plugin.painting import Painting
-from cristae.napari_plugin.parts import Told, button, opened_project, row
+from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import class_colour
 from cristae.stages.labelling import Labelling
@@ -38,8 +38,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         self.complete = QCheckBox("this class is complete on this slice")
         self.complete.setObjectName("complete")
         self.complete.clicked.connect(lambda on: self.told.guarded(lambda: self._set_complete(on)))
-        self.labelled = QLabel("")
-        self.labelled.setWordWrap(True)
+        self.labelled = wrapped("")
         layout = QVBoxLayout(self)
         for widget in (
             row(QLabel("class"), self.classes),
@@ -48,7 +47,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
                 button("Label", self.begin, "Paint labels of this class"),
                 button("Stop", self.end, "Save all, and close"),
             ),
-            QLabel("Paint with the tools of the layer. What is not painted is background only where complete."),
+            wrapped("Paint with the tools of the layer. What is not painted is background only where complete."),
             self.complete,
             row(
                 button("Undo", self.undo, "Take back the last stroke (Ctrl-Z)"),
@@ -109,6 +108,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
             self.told.refuse(error)
         painting.close()
         self.labelled.setText("")
+        self.complete.setChecked(False)
 
     def undo(self) -> None:
         """Take back the last stroke."""

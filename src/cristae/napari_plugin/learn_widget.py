@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 from qtpy.QtCore import QProcess, QProcessEnvironment
-from qtpy.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
 
 from cristae.errors import UsageError
-from cristae.napari_plugin.parts import Told, button, opened_project, row
+from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, layer_data
 from cristae.project import Project
 from cristae.viewing.layers import project_views
@@ -34,7 +34,7 @@ class LearnWidget(QWidget):  # type: ignore[misc]
         self._project: Project | None = None
         self._rest = b""
         self.bar = QProgressBar()
-        self.task = QLabel("")
+        self.task = wrapped("")
         self.notes = QPlainTextEdit()
         self.notes.setReadOnly(True)
         self.notes.setMaximumBlockCount(500)

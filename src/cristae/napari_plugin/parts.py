@@ -23,6 +23,13 @@ def row(*widgets: QWidget) -> QWidget:
     return line
 
 
+def wrapped(text: str) -> QLabel:
+    """Return a line of text that is broken where the widget ends."""
+    line = QLabel(text)
+    line.setWordWrap(True)
+    return line
+
+
 def button(text: str, what: Callable[[], object], tip: str, name: str = "") -> QPushButton:
     """Return a button; `name` is how tests and helpers find it."""
     made = QPushButton(text)
@@ -50,8 +57,7 @@ class Told:
     """A line that says what was done, and what could not be."""
 
     def __init__(self) -> None:
-        self.line = QLabel("")
-        self.line.setWordWrap(True)
+        self.line = wrapped("")
         self.line.setObjectName("told")
 
     def say(self, words: str) -> None:
