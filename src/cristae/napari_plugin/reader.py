@@ -92,8 +92,7 @@ def _shown(volume: Volume, hidden: int | None) -> Volume:
     return volume if hidden is None else Volume(Known(volume.array, hidden), volume.grid, volume.kind)
 
 
-def _fading(colour: str) -> Any:
-    """Return a scale of colours from black to that of a class."""
-    from napari.utils.colormaps import Colormap  # noqa: PLC0415  there where napari reads
-
-    return Colormap([(0.0, 0.0, 0.0, 1.0), (*(part / 255 for part in rgb(colour)), 1.0)], name=f"to {colour}")
+def _fading(colour: str) -> dict[str, Any]:
+    """Return a scale of colours from black to that of a class, as napari understands it."""
+    full = (*(part / 255 for part in rgb(colour)), 1.0)
+    return {"name": f"to {colour}", "colors": [(0.0, 0.0, 0.0, 1.0), full]}

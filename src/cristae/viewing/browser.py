@@ -70,9 +70,9 @@ def state(views: list[View], addresses: list[str], title: str) -> dict[str, Any]
     grid = views[0].volumes[0].grid
     return {
         "title": title,
-        "dimensions": {axis: [size * 1e-9, "m"] for axis, size in zip("zyx", grid.voxel_size, strict=True)},
-        "position": [n / 2 for n in grid.shape],
-        "crossSectionScale": max(1.0, max(grid.shape[1:]) / 800),
+        "dimensions": {axis: [size, "nm"] for axis, size in zip("xyz", grid.voxel_size[::-1], strict=True)},
+        "position": [n / 2 for n in grid.shape[::-1]],
+        "crossSectionScale": max(grid.shape[1:]) / 500,
         "layers": shown,
         "layout": "xy" if grid.shape[0] == 1 else "4panel",
         "showDefaultAnnotations": False,

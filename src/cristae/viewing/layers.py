@@ -14,7 +14,7 @@ from cristae.io.ome_zarr import is_ome_zarr, list_labels, n_levels, open_volume,
 from cristae.palette import ORANGE, class_colour
 from cristae.project import Project
 from cristae.stages.export_layers import layers
-from cristae.stages.layers import disagreement_of
+from cristae.stages.layers import disagreeing, disagreement_of
 from cristae.volume import Volume
 
 
@@ -71,13 +71,15 @@ def project_views(project: Project) -> list[View]:
     DataError
         If there is nothing to see.
     """
-    found = [_view(project, name, path) for name, path in layers(project).items()]
     predicted = project.latest("predict")
-    for name in predicted.manifest.get("classes", ()) if predicted else ():
-        assert predicted is not None
-        path = predicted.path / f"{disagreement_of(name)}.ome.zarr"
-        if path.is_dir():
-            found.append(View(f"{name}/uncertainty", path, levels(path), "probability", ORANGE))
+    unsure = {disagreement_of(name): name for name in disagreeing(predicted)} if predicted else {}
+    found = []
+    for name, path in layers(project).items():
+        if name.removesuffix("/probability") in unsure:
+            named = f"{unsure[name.removesuffix('/probability')]}/uncertainty"
+            found.append(View(named, path, levels(path), "probability", ORANGE))
+        else:
+            found.append(_view(project, name, path))
     if not found:
         raise DataError(
             f"{project.path} has nothing to see yet; import an image with: cristae import image {project.path} SOURCE"
