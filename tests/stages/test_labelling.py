@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_project
 from filelock import FileLock
 
+from conftest import make_project
 from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.corrections import tools
 from cristae.errors import ResourceError, UsageError

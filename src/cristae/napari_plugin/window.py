@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cristae.errors import ResourceError
+from cristae.errors import CristaeError, ResourceError
 from cristae.project import Project
 
 WIDGETS = ("Label slices", "Correct", "Train and predict")
 """Names of the widgets, as the plugin states them."""
+
+_TRY = "from qtpy.QtWidgets import QApplication; QApplication([])"
 
 
 def has_display(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> bool:
@@ -48,6 +51,13 @@ def check_window() -> None:
             "there is no display to open a window on (DISPLAY is not set); look at the project in a browser: "
             "cristae view PROJECT --neuroglancer, or write a report: cristae report PROJECT"
         )
+    # Qt ends the process where it cannot open the display; so another one tries first.
+    tried = subprocess.run([sys.executable, "-c", _TRY], capture_output=True, timeout=120, check=False)
+    if tried.returncode:
+        raise ResourceError(
+            f"the display {os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY') or ''} cannot be opened; "
+            "correct DISPLAY, or look at the project in a browser: cristae view PROJECT --neuroglancer"
+        )
 
 
 def open_window(project: Project, *, widgets: bool = True) -> Any:
@@ -68,17 +78,19 @@ def open_window(project: Project, *, widgets: bool = True) -> Any:
 
     try:
         viewer: Any = napari.Viewer(title=f"cristae: {project.name}")
-    except Exception as error:
+        for data, keywords, kind in content:
+            (viewer.add_image if kind == "image" else viewer.add_labels)(data, **keywords)
+    except CristaeError:
+        raise
+    except Exception as error:  # what goes wrong without GL has many names
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ResourceError(
-            f"napari could not open a window ({error}); it needs a display with OpenGL. Look at the project in a "
+            f"napari could not open a window ({reason[0]}); it needs a display with OpenGL. Look at the project in a "
             f"browser: cristae view {project.path} --neuroglancer"
         ) from error
-    _register()
-    for data, keywords, kind in content:
-        add = viewer.add_image if kind == "image" else viewer.add_labels
-        add(data, **keywords)
     viewer.dims.set_current_step(0, int(viewer.dims.nsteps[0]) // 2)
     viewer.canvas.overlays.scale_bar.visible = True
+    _register()
     if widgets:
         for name in WIDGETS:
             viewer.window.add_plugin_dock_widget("cristae", name, tabify=True)
