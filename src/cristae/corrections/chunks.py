@@ -77,6 +77,15 @@ class Chunks:
                 found[part.within(box).slices] = chunk[part.within(whole).slices]
         return found
 
+    def present(self, box: Box) -> list[Box]:
+        """Return the parts of a box, one per chunk, in which something may have been written."""
+        stored = self.folder / "0" / "c" if self.volume is not None else None
+        return [
+            self._box(corner).clip(box)
+            for corner in self._corners(box)
+            if corner in self._waiting or (stored and stored.joinpath(*map(str, corner)).is_file())
+        ]
+
     def write(self, box: Box, values: np.ndarray) -> None:
         """Put values into a box; few chunks wait in memory, many are written."""
         corners = list(self._corners(box))

@@ -69,8 +69,13 @@ class Overlay:
     def read(self, box: Box) -> np.ndarray:
         """Return the labels of a box as they are now."""
         labels = renamed(self.original.read(box), self.names)
-        over = self._changes.read(box)
-        return np.where(over == self.unchanged, labels, over)
+        parts = self._changes.present(box)
+        if parts:
+            labels = np.array(labels)  # it may be the original itself
+        for part in parts:
+            over, here = self._changes.read(part), labels[part.within(box).slices]
+            np.copyto(here, over, where=over != self.unchanged)
+        return labels
 
     def read_changes(self, box: Box) -> np.ndarray:
         """Return the overlay in a box."""
