@@ -158,6 +158,21 @@ def test_corrected_voxels_alone_become_labels_unless_slices_are_complete(project
         assert opened.undo().kind == "paint"  # feeding is no edit
 
 
+def test_the_status_says_what_is_corrected_and_not_applied(project):
+    def said():
+        return [(one.condition, one.detail) for one in cristae.status(project) if one.stage == "correct"]
+
+    assert said() == []
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+        assert said() == [("stale", f"cell: 1 edit; next: cristae correct apply {project.path} --layer cell")]
+    cristae.apply_corrections(project)
+    assert said() == [("done", "cell: 1 edit; applied")]
+    with cristae.correct(project) as opened:
+        opened.undo()
+    assert said()[0][0] == "stale"
+
+
 def test_what_people_painted_stays_and_a_complete_slice_stays_complete(project):
     painted = project.annotations.read_ids("cell", 4)
     with cristae.correct(project) as opened:

@@ -28,7 +28,7 @@ from cristae.geometry import Box
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume, shard_shape
 from cristae.io.stored import StoredArray
 from cristae.project import Project, Run
-from cristae.stages.corrected import Correctable, correctable
+from cristae.stages.corrected import Correctable, correctable, corrected_run
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
@@ -157,6 +157,18 @@ def audit(corrections: Corrections) -> pd.DataFrame:
     return table.astype(dict.fromkeys(whole, "Int64") | {"number": "int64", "holds": "boolean"}).astype(
         dict.fromkeys(text, "str")
     )
+
+
+def edits_of(project: Project) -> dict[str, tuple[int, bool]]:
+    """Return per corrected layer how many edits hold, and whether just these were applied."""
+    found = {}
+    for name, one in correctable(project).items():
+        if (one.folder(project) / "journal.jsonl").is_file():
+            with open_corrections(project, name, read_only=True) as corrections:
+                edits, n = _fingerprint(corrections), len(corrections.standing)
+            applied = corrected_run(project, one.run, one.of)
+            found[name] = n, applied != one.run and applied.manifest["inputs"]["edits"] == edits
+    return found
 
 
 def apply_corrections(project: Project, layer: str | None = None, options: Options | None = None) -> Run:

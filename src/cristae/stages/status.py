@@ -9,6 +9,7 @@ from typing import Literal
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
 from cristae.stages.corrected import corrections_of, newest_cells
+from cristae.stages.correcting import edits_of
 from cristae.stages.prepared import PREPARING, source_of
 from cristae.stages.score_cells import cells_inputs, find_cells
 
@@ -84,7 +85,17 @@ def status(project: Project) -> list[StageStatus]:
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
     studies = tuple(stage for stage in ("study_networks", "study_cells", "mesh", "render") if project.runs(stage))
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
-    return found + [_stage(project, stage) for stage in stages]
+    return found + [_stage(project, stage) for stage in stages] + _corrections(project)
+
+
+def _corrections(project: Project) -> list[StageStatus]:
+    """Return a line for each layer that people corrected."""
+    found = []
+    for name, (n_edits, applied) in edits_of(project).items():
+        after = "applied" if applied else f"next: cristae correct apply {project.path} --layer {name}"
+        edits = f"{n_edits} edit{'s' * (n_edits != 1)}"
+        found.append(StageStatus("correct", "done" if applied else "stale", f"{name}: {edits}; {after}"))
+    return found
 
 
 def _truth(project: Project) -> list[StageStatus]:
