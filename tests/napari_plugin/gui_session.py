@@ -139,6 +139,8 @@ def correct(viewer, project, folder):
     again = open_corrections(project, "cell", read_only=True)
     check("another process sees it at once", (again.read(again.original.grid.box)[4] == 77).sum() == painted.sum())
 
+    press(widget, "New id")
+    check("a new id is one that nobody has", layer.selected_label == 70_002, label=layer.selected_label)
     layer.mode = "erase"
     hand.drag([(20, 5), (20, 40)], layer)
     check("the eraser erases", not widget.painting.live[4][20, 12:38].any())
@@ -232,6 +234,13 @@ def label(viewer, project, folder):
     settle()
     check("and back", widget.complete.isChecked())
     picture(viewer, folder, "6-labels")
+    layer.selected_label = 7
+    hand.drag([(50, 60), (50, 66)], layer)
+    check(
+        "a mask takes no other label", "0 to 1" in widget.told.line.text() and not (widget.painting.live[3] == 7).any()
+    )
+    press(widget, "New id")
+    check("and goes back to its own", layer.selected_label == 1)
     press(widget, "Stop")
     check("the draft is gone", not (project.path / "corrections" / "annotations" / "mito").exists())
     check("the class is in the project", "mito" in project.classes)

@@ -113,6 +113,21 @@ def test_while_a_stage_runs_labels_wait_in_the_draft(project):
     assert project.annotations.labelled_slices("mito") == (1,)
 
 
+def test_a_draft_whose_layer_was_closed_is_kept(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.corrections.close()  # as when its layer is taken out of the window
+    labelling.close()
+    with Labelling(project, "mito") as again:
+        assert again.recovered == 1
+    assert project.annotations.labelled_slices("mito") == (1,)
+
+
+def test_a_mask_holds_its_class_and_nothing_else(project):
+    with Labelling(project, "mito") as labelling, pytest.raises(UsageError, match="0 to 1; got 7"):
+        stroke(labelling, 1, 10, label=7)
+
+
 def test_wrong_names_and_slices_are_refused(project):
     with pytest.raises(UsageError, match="cannot name a class"):
         Labelling(project, "../x")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import cristae
 from cristae.cli import cli
@@ -164,3 +167,37 @@ except OSError:
     url, page, ome, origin = first.split()
     assert url.startswith("http://127.0.0.1:") and (page, ome, last) == ("True", "0.5", "closed")
     assert url.startswith(origin + "/")
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_layers_and_asks_nobody_else(project, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium or not find_spec("playwright") or not find_spec("neuroglancer"):
+        pytest.skip("needs Chromium, playwright and neuroglancer")
+    code = f"""
+from cristae.project import Project
+from cristae.viewing.browser import BrowserView
+from playwright.sync_api import sync_playwright
+flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+with BrowserView(Project.open({str(project.path)!r})) as view, sync_playwright() as player:
+    browser = player.chromium.launch(executable_path={chromium!r}, args=flags)
+    page = browser.new_page(viewport={{"width": 1000, "height": 700}})
+    asked, told = [], []
+    page.on("request", lambda one: asked.append(one.url))
+    page.on("response", lambda one: told.append((one.url, one.status)))
+    page.goto(view.url, wait_until="commit")
+    for _ in range(60):
+        page.wait_for_timeout(500)
+        if any("/0/c/" in url and status in (200, 206) for url, status in told):
+            break
+    page.wait_for_timeout(3000)
+    page.screenshot(path={str(tmp_path / "page.png")!r}, timeout=60000)
+    hosts = {{url.split("/")[2].split(":")[0] for url in asked if url.startswith("http")}}
+    print(hosts, any("/0/c/" in url and status in (200, 206) for url, status in told))
+    browser.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout.strip() == "{'127.0.0.1'} True", done.stderr[-2000:]
+    picture = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
+    middle = picture[100:-20, 20:-20]
+    assert np.isin(middle, (128,)).mean() < 0.95  # more than the empty grey of the viewer

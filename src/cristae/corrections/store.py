@@ -160,11 +160,6 @@ class Corrections:
         """Whether an edit was undone, and nothing was edited since."""
         return bool(self._undone)
 
-    @property
-    def names(self) -> Mapping[int, int]:
-        """New ids of original objects."""
-        return dict(self._names)
-
     def read(self, box: Box) -> np.ndarray:
         """Return the labels of a box as they are now; shape ``box.shape``, type of the layer."""
         return self._overlay.read(box)
@@ -296,7 +291,8 @@ class Corrections:
         UsageError
             If it cannot.
         """
-        most = self._overlay.unchanged - 1
+        # A layer of 8 bits is a mask, as everywhere in a project.
+        most = 1 if self.original.dtype == np.uint8 else self._overlay.unchanged - 1
         if not 0 <= label <= most:
             raise UsageError(f"ids of this layer are 0 to {most}; got {label}")
         return label

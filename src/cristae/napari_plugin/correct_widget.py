@@ -63,6 +63,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             row(
                 button("Undo", self.undo, "Take back the last edit (Ctrl-Z)"),
                 button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
+                button("New id", self.new_id, "Paint with an id that no object has"),
             ),
             self.pick,
             self.ids,
@@ -116,6 +117,8 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         for layer in self.viewer.layers:
             if layer.metadata.get("cristae_layer") in (name, f"annotations/{correctable(project)[name].of}"):
                 layer.visible = False
+        if corrections.original.dtype.itemsize == 1:
+            self.painting.layer.selected_label = 1
         self.viewer.layers.selection.active = self.painting.layer
         self.painting.layer.mouse_drag_callbacks.append(self._clicked)
         self._count()
@@ -129,6 +132,10 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self._drop_seeds()
         self.picked.clear()
         self.count.setText("")
+
+    def new_id(self) -> None:
+        """Paint with an id that no object has."""
+        self.told.guarded(lambda: self._painting().choose_new_id())
 
     def undo(self) -> None:
         """Take back the last edit."""

@@ -52,6 +52,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
             row(
                 button("Undo", self.undo, "Take back the last stroke (Ctrl-Z)"),
                 button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
+                button("New id", self.new_id, "Paint with an id that no object has"),
                 button("Save", self.save, "Save all slices now; a slice is saved, too, when it is left"),
             ),
             self.labelled,
@@ -109,6 +110,10 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         painting.close()
         self.labelled.setText("")
         self.complete.setChecked(False)
+
+    def new_id(self) -> None:
+        """Paint with an id that no object has."""
+        self.told.guarded(lambda: self._painting().choose_new_id())
 
     def undo(self) -> None:
         """Take back the last stroke."""

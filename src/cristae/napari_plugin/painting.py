@@ -8,6 +8,7 @@ from typing import Any
 from cristae.corrections.journal import Entry
 from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError
+from cristae.stages.correcting import new_ids
 from cristae.viewing.live import LiveLabels
 
 
@@ -68,6 +69,11 @@ class Painting:
         if done is not None:
             self._told(done, prefix)
         return done
+
+    def choose_new_id(self) -> None:
+        """Paint with an id that no object of the layer has; 1 in a mask."""
+        mask = self.corrections.original.dtype.itemsize == 1
+        self.layer.selected_label = 1 if mask else new_ids(self.corrections, 1)[0]
 
     def voxel(self, position: Any) -> tuple[int, int, int] | None:
         """Return the voxel at a place in the world, None outside of the layer."""

@@ -109,9 +109,10 @@ class Labelling:
 
     def close(self) -> None:
         """Save everything and drop the draft; where that cannot be, the draft stays, and the error is raised."""
+        if not self.corrections.open:
+            return
         try:
-            if self.corrections.open:
-                self.save_all()
+            self.save_all()
         finally:
             self.corrections.close()
         shutil.rmtree(self.corrections.folder, ignore_errors=True)
