@@ -20,6 +20,7 @@ from cristae.metrics.matching import (
     island_share,
     islands,
     named_as_truth,
+    smeared_ids,
     summarise_dice,
 )
 
@@ -305,3 +306,13 @@ def test_adding_up_is_adding_one_by_one(pairs):
     for name in ("segmentation", "truth", "n_voxels"):
         assert (getattr(whole, name) == getattr(one_by_one, name)).all()
     assert whole.n_voxels.sum() == sum(found.size for found, _ in pairs)
+
+
+def test_smeared_are_known_objects_found_where_the_truth_has_none_of_them():
+    truth = np.array([[1, 1, 2, 2, 0, 0, 0, 3]])
+    found = np.array([[1, 4, 2, 4, 4, 5, 5, 6]])
+    table = contingency(found, truth)
+    assert smeared_ids(table, {1, 2, 4, 5, 7}).tolist() == [4, 5]
+    assert smeared_ids(table, {1, 2, 4, 5, 7}, smallest=3).tolist() == [4]
+    assert smeared_ids(table, {1, 2, 3}).tolist() == []
+    assert smeared_ids(contingency(truth, truth), {1, 2, 3}).tolist() == []

@@ -1,9 +1,16 @@
 """Which method is used, given how each did on left-out slices."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
+import pytest
 
+from cristae.geometry import Grid
+from cristae.separation.gap import Gap
+from cristae.stages import choose
+from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.choose import best_method
 
 
@@ -33,3 +40,23 @@ def test_without_islands_dice_alone_decides():
     nothing = math.nan
     assert best_method(table(mask=[(0.991, nothing, 0)], paths=[(0.993, nothing, 0)])) == "paths"
     assert best_method(table(mask=[(0.993, nothing, 0)], paths=[(0.991, nothing, 0)])) == "mask"
+
+
+def test_a_cell_that_is_carried_on_where_it_has_ended_counts_as_wrong(monkeypatch):
+    image = np.zeros((3, 8, 8), np.uint8)
+    first, middle = np.zeros((2, 8, 8), np.int32)
+    first[:, :4], first[:, 4:] = 1, 2  # cell 2 ends before the slice that is left out
+    middle[:, :4] = 1
+    sources = SimpleNamespace(
+        labelled=(0, 1, 2),
+        project=SimpleNamespace(image=SimpleNamespace(grid=Grid((3, 8, 8), (10.0, 10.0, 10.0)))),
+        gap=lambda *_: Gap(image, image, image, first, middle),
+        labels=lambda z, factor: (first, middle, middle)[z],
+        seen=lambda z, factor: np.ones((8, 8), bool),
+    )
+    tried = {}
+    for name, found in {"ended": middle, "smeared": first}.items():
+        monkeypatch.setattr(choose, "separate", lambda *_, found=found: iter((first, found, middle)))
+        tried[name] = choose._try(sources, CellsSettings(smallest_body_um2=0.0), 1, name)
+    assert tried["ended"]["dice"] == 1 and tried["ended"]["n_smeared"] == 0
+    assert tried["smeared"]["dice"] == pytest.approx(0.5) and tried["smeared"]["worst"] == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +236,19 @@ def test_the_pace_of_a_pair_counts_the_part_in_which_each_learns_alone(build, tm
     assert study_pace.measure_pace(bench, "cps_cutmix", tmp_path) == Pace(0.25 * 2 + 0.75 * 6, 1.0)
     assert tried == [(0.0, 1.0), (0.25, 0.0)]
     assert study_pace.measure_pace(bench, "supervised", tmp_path) == Pace(6.0, 1.0)
+
+
+def test_work_beside_takes_nothing_from_the_budget_of_one_thread(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    now = study_pace._clock("cpu")
+    start = now()
+    time.sleep(0.3)
+    assert now() - start < 0.15
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    now = study_pace._clock("cpu")
+    start = now()
+    time.sleep(0.3)
+    assert now() - start >= 0.3
 
 
 def _after_one(done: int, total: int, **facts: float) -> None:

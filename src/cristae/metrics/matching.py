@@ -147,6 +147,23 @@ def dice_by_match(table: Contingency, smallest: int = 1, known: Collection[int] 
     return _scores(table, matched, smallest)
 
 
+def smeared_ids(table: Contingency, known: Collection[int], smallest: int = 1) -> np.ndarray:
+    """Return the ids in `known` that were found, with `smallest` voxels or more, where the truth has none of them.
+
+    No Dice of a true object tells of them, as there is no such object: they ended before, and were carried on.
+
+    Returns
+    -------
+    np.ndarray
+        int64, rising.
+    """
+    found, n_voxels = np.unique(table.segmentation, return_index=True)
+    large = table.n_segmentation[n_voxels] >= smallest
+    gone = np.isin(found, np.fromiter(known, np.int64, len(known))) & ~np.isin(found, table.truth)
+    smeared: np.ndarray = found[large & gone & (found != 0)]
+    return smeared
+
+
 def summarise_dice(scores: pd.DataFrame) -> DiceSummary:
     """Summarise a table of `dice_by_id` or `dice_by_match`, or some rows of it."""
     dice = scores["dice"].to_numpy(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cristae.metrics.instance import contingency
-from cristae.metrics.matching import dice_by_match, island_share, islands, summarise_dice
+from cristae.metrics.matching import dice_by_match, island_share, islands, smeared_ids, summarise_dice
 from cristae.project import Run
 from cristae.separation.separate import METHODS, TABLE2, separate
 from cristae.stages.cells_settings import CellsSettings, separation
@@ -68,15 +69,20 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
     table = contingency(np.where(seen, found, 0), np.where(seen, truth, 0))
     known = np.union1d(sources.labels(first, factor), sources.labels(last, factor))
     known = known[known > 0]
-    scores = summarise_dice(dice_by_match(table, how.smallest_body_px // 10 + 1, known))
+    smallest = how.smallest_body_px // 10 + 1
+    scores = summarise_dice(dice_by_match(table, smallest, known))
+    # Cells that end before this slice and were carried on are wrong as a whole, which no Dice of a true cell tells.
+    n_smeared = len(smeared_ids(table, known, smallest))
+    n_judged = scores.n_objects + n_smeared
     apart = seen & islands(truth) & np.isin(truth, known)
     return {
         "method": method,
         "z": z,
         "distance_slices": min(z - first, last - z),
         "n_cells": scores.n_objects,
-        "dice": scores.mean,
-        "worst": scores.worst,
+        "n_smeared": n_smeared,
+        "dice": (scores.mean * scores.n_objects if scores.n_objects else 0.0) / n_judged if n_judged else math.nan,
+        "worst": 0.0 if n_smeared else scores.worst,
         "n_island_px": int(apart.sum()),
         "islands": island_share(contingency(found[apart], truth[apart])),
         "seconds": round(time.monotonic() - begun, 3),

@@ -233,10 +233,16 @@ def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options,
     """Do all trials that are not finished."""
     folders = {trial: run.path / bench.name(trial) for trial in trials}
     todo = [trial for trial in trials if not is_finished(folders[trial])]
-    updates = _updates(bench, todo, run, options)
+    crew = options.crew(run.path)
+    whole = torch.get_num_threads()
+    torch.set_num_threads(_share(crew) or whole)
+    try:
+        updates = _updates(bench, todo, run, options)
+    finally:
+        torch.set_num_threads(whole)
     progress, done, total = options.progress("study"), len(trials) - len(todo), len(trials)
     work = [(bench, trial, folders[trial], updates[trial]) for trial in todo]
-    for trial in _ended(work, options.crew(run.path)):
+    for trial in _ended(work, crew):
         done += 1
         rows = ruler.rows(bench, *read_trial(folders[trial]))
         told = ", ".join(f"{row['class']} {_number(row['dice_3d'])}" for row in rows)
@@ -259,10 +265,8 @@ def _ended(work: Sequence[Work], crew: Crew) -> Iterator[Trial]:
         yield from crew.unordered(_done, work, at_most=1)
         return
     # Processes, for trainings in threads of one would share one generator of random numbers.
-    workers = crew.n_together
-    share = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (share,)) as pool:
+    with ProcessPoolExecutor(crew.n_together, context, torch.set_num_threads, (_share(crew),)) as pool:
         trials = {pool.submit(do_trial, *one): one[1] for one in work}
         try:
             for future in as_completed(trials):
@@ -271,6 +275,11 @@ def _ended(work: Sequence[Work], crew: Crew) -> Iterator[Trial]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _share(crew: Crew) -> int:
+    """Return the threads of each of the processes side by side; 0 where one after the other has them all."""
+    return max(1, (os.cpu_count() or 1) // crew.n_together) if crew.kind == "threads" else 0
 
 
 def _updates(bench: Bench, trials: Sequence[Trial], run: Run, options: Options) -> dict[Trial, int]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import torch
+
 from cristae.blockwise import Progress
 from cristae.errors import UsageError
 from cristae.stages.options import Options
+from cristae.stages.schemes import choose_device
 from cristae.stages.study_grid import Trial
 from cristae.stages.study_trial import Bench
 from cristae.stages.train import learn
@@ -62,12 +65,13 @@ def measure_pace(bench: Bench, trial: Trial, scratch: Path) -> Pace:
 def _tried(bench: Bench, settings: TrainSettings, scratch: Path) -> Pace:
     """Return the pace of a copy."""
     moments: dict[str, list[float]] = {}
+    now = _clock(settings.device)
 
     def progress(task: str) -> Progress:
         moments[task] = []
 
         def advance(done: int, total: int, **facts: float) -> None:
-            moments[task].append(time.monotonic())
+            moments[task].append(now())
             if done == 2 and moments[task][1] - moments[task][0] > bench.budget_s:
                 raise _EnoughError
 
@@ -82,6 +86,15 @@ def _tried(bench: Bench, settings: TrainSettings, scratch: Path) -> Pace:
         shutil.rmtree(scratch)
     paces = [_pace(times) for times in moments.values()]
     return Pace(sum(pace.update_s for pace in paces), sum(pace.judgement_s for pace in paces))
+
+
+def _clock(device: str) -> Callable[[], float]:
+    """Return what tells the seconds: for one thread of a CPU those that it works, so that other work beside takes none.
+
+    The threads of several wait for one another, and a CPU for its GPU, so there the clock on the wall tells them.
+    """
+    alone = choose_device(device).type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.monotonic
 
 
 def updates_in_budget(bench: Bench, trial: Trial, pace: Pace) -> int:
