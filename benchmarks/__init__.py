@@ -41,5 +41,6 @@ ROWS = (
     "projection",
     "mesh_speed",
     "report_weight",
+    "napari_stroke",
 )
 """Names of all rows, in the order of the table."""

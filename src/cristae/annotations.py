@@ -3,7 +3,7 @@
 One layer per class, so that a nucleolus may lie inside a nucleus. A voxel of a layer is
 
 - 1: this class, painted by hand;
-- 0: looked at and not this class, which holds only on slices where the class is complete;
+- 0: looked at and not this class: on slices where the class is complete, or where a correction erased it;
 - 255 (`IGNORE`): nobody looked. **Unlabelled is never background**; ignored voxels enter no loss and no score.
 
 A class of **instances**, such as cells, holds the id of an object in place of 1, the same id on every slice, and
@@ -129,8 +129,8 @@ class Annotations:
         slices: Iterable[tuple[int, np.ndarray]],
         *,
         complete: bool = True,
-        keep_background: bool = False,
         origins: Mapping[int, str] | None = None,
+        background_seen: bool = False,
     ) -> None:
         """Store slices of a class, replacing what was there.
 
@@ -143,10 +143,11 @@ class Annotations:
             `IGNORE` not looked at. Instances are uint32: ids, 0 and `IGNORE_ID`.
         complete
             Whether every object of the class on these slices is painted. If not, 0 becomes `IGNORE`.
-        keep_background
-            Whether 0 stays 0 all the same, as where people took away what was wrong.
         origins
             Of slices that were not painted here but moved from slices that lie otherwise: the digests of those.
+        background_seen
+            Whether 0 was looked at and is not the class, on incomplete slices too, as where people took away what was
+            wrong: what nobody looked at is marked.
 
         Raises
         ------
@@ -163,7 +164,7 @@ class Annotations:
             for z, labels in slices:
                 ignore = labels.dtype.type(IGNORE if labels.dtype == np.uint8 else IGNORE_ID)
                 n_voxels = self._check(z, labels)
-                values = labels if complete or keep_background else np.where(labels == 0, ignore, labels)
+                values = labels if complete or background_seen else np.where(labels == 0, ignore, labels)
                 layer = layer or self._writable_layer(name, labels.dtype)
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cristae.annotations import Annotations
+from cristae.corrections.store import Corrections
 from cristae.geometry import Nanometres
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
@@ -38,6 +39,9 @@ from cristae.stages.check import check_settings, exclude_severe
 from cristae.stages.check import exclude_slices as _exclude_slices
 from cristae.stages.compare import CompareSettings
 from cristae.stages.compare import compare as _compare
+from cristae.stages.correcting import apply_corrections as _apply_corrections
+from cristae.stages.correcting import feed_corrections as _feed_corrections
+from cristae.stages.correcting import open_corrections
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.equalise import equalise as _equalise
 from cristae.stages.equalise import equalise_settings
@@ -287,6 +291,35 @@ def compare(
     folder = _compare(opened, Path(out), members or None, resolve_settings(CompareSettings, settings), options)
     page = folder / "index.html"
     return page if page.is_file() else build_comparison(folder, options)
+
+
+def correct(project: Folder, layer: str | None = None, *, by: str = "python", read_only: bool = False) -> Corrections:
+    """Open the corrections of a layer, in a ``with`` statement; `cristae.corrections.tools` are what edits it.
+
+    `layer` is the class of the cells, ``<class>/objects`` or ``<class>``, a mask; without it, the cells. Edits are kept
+    on disk at once, beside what was found, and can be undone. `by` is kept with each as the front end.
+    """
+    return open_corrections(open_project(project), layer, by=by, read_only=read_only)
+
+
+def apply_corrections(project: Folder, layer: str | None = None, *, options: Options | None = None) -> Run:
+    """Make a run of a layer as it was corrected, which is measured, meshed and exported from then on."""
+    return _apply_corrections(open_project(project), layer, options)
+
+
+def feed_corrections(
+    project: Folder,
+    layer: str | None = None,
+    slices: Sequence[int] | None = None,
+    *,
+    complete: bool = False,
+    options: Options | None = None,
+) -> Annotations:
+    """Make annotations of corrected slices, to learn from in the next training.
+
+    Only what was corrected or annotated is learnt from, unless the `slices` are named as `complete`: right as they are.
+    """
+    return _feed_corrections(open_project(project), layer, slices, complete=complete, options=options)
 
 
 def write_report(project: Folder, *, options: Options | None = None) -> Path:

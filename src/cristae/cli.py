@@ -11,10 +11,12 @@ import click
 
 from cristae.allocation import wait_asleep
 from cristae.commands.check import check
+from cristae.commands.correct import correct
 from cristae.commands.importing import import_group
 from cristae.commands.plan import plan
 from cristae.commands.preparing import align, equalise
 from cristae.commands.sample import sample
+from cristae.commands.view import view
 from cristae.console import (
     GroupWithDefault,
     Stage,
@@ -57,7 +59,7 @@ def init(project: Path, voxel_size: tuple[float, float, float], classes: tuple[s
     click.echo(f"{made.path}: voxels of {' × '.join(f'{size:g}' for size in voxel_size)} nm (z, y, x)")
 
 
-for command in (import_group, check, align, equalise, plan, sample):
+for command in (import_group, check, align, equalise, plan, correct, view, sample):
     cli.add_command(command)
 
 

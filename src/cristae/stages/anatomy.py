@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,9 @@ from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import Contingency, contingency
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.corrected import corrected_run, corrections_of, newest_cells, source_name
 from cristae.stages.limits import keep_memory
-from cristae.stages.objects import objects, objects_settings, write_table
+from cristae.stages.objects import objects, objects_inputs, objects_settings, write_table
 from cristae.stages.options import Options
 from cristae.volume import Volume
 
@@ -71,7 +71,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         If the project is in use or the disk is full.
     """
     settings, options = settings or anatomy_settings(project, {}), options or Options()
-    cells = project.latest("track") or project.latest("cells")
+    cells = newest_cells(project)
     if cells is None:
         raise DataError(
             f"{project.path} has no cells yet that organelles could lie in; find them with: cristae cells "
@@ -79,7 +79,9 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         )
     labelled = current_objects(project, options)
     # Without tracks "track" is empty, so that this is stale as soon as there are some.
-    inputs = {"track": ""} | {one.stage: f"{one.id} of {one.manifest['ended']}" for one in (labelled, cells)}
+    inputs = {"track": ""} | {one.stage: source_name(one) for one in (labelled, cells)}
+    name = str(cells.manifest["name"])
+    inputs |= corrections_of(project, labelled, labelled.manifest["classes"]) | corrections_of(project, cells, [name])
     run = project.run("anatomy", settings, inputs)
     if run.finished and not options.force:
         project.ask_again(run)
@@ -90,8 +92,8 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")
-        name = str(cells.manifest["name"])
-        found, across = _relate(labelled, open_volume(cells.path / f"{name}.ome.zarr"), settings, run, options)
+        ids = {one: _ids_of(project, labelled, one) for one in labelled.manifest["classes"]}
+        found, across = _relate(ids, _ids_of(project, cells, name), settings, run, options)
         write_table(found, run.path / "parents")
         write_table(across, run.path / "across")
         n_across = across.groupby("class")["object_id"].nunique()
@@ -113,31 +115,25 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
 def current_objects(project: Project, options: Options) -> Run:
     """Return the objects of the last prediction; make them where there are none."""
     found, predicted = project.latest("objects"), project.latest("predict")
-    if (
-        found
-        and predicted
-        and found.manifest["inputs"] == {"predict": f"{predicted.id} of {predicted.manifest['ended']}"}
-    ):
+    if found and predicted and found.manifest["inputs"] == objects_inputs(project, predicted):
         return found
     # Doing this again is for `cristae objects`.
     return objects(project, objects_settings(project, {}), replace(options, force=False))
 
 
 def _relate(
-    labelled: Run, cells: Volume, settings: AnatomySettings, run: Run, options: Options
+    objects_of: Mapping[str, Volume], cells: Volume, settings: AnatomySettings, run: Run, options: Options
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of parents and of what lies across, of all classes."""
-    names = list(labelled.manifest["classes"])
     found, across = [], []
-    for name in names:
-        volume = _objects_of(labelled, name)
+    for name, volume in objects_of.items():
         shared = _count(volume, cells, options.crew(run.path), options.progress(f"parents of {name}"))
         table = parents(shared)
         table.insert(0, "class", pd.Series([name] * len(table), dtype="str"))
         table.insert(3, "volume_um3", table["n_voxels"] * (math.prod(volume.grid.voxel_size) / 1e9))
         nuclei = pd.DataFrame({"object_id": [], "parent_cell_id": [], "share_inside": []})
-        if name == settings.nucleolus and settings.nucleus in names:
-            housing, progress = _objects_of(labelled, settings.nucleus), options.progress(f"nuclei of {name}")
+        if name == settings.nucleolus and settings.nucleus in objects_of:
+            housing, progress = objects_of[settings.nucleus], options.progress(f"nuclei of {name}")
             nuclei = parents(_count(volume, housing, options.crew(run.path), progress))
         inside = nuclei.set_index("object_id").reindex(table["object_id"])
         table.insert(5, "parent_nucleus_id", inside["parent_cell_id"].astype("Int64").reset_index(drop=True))
@@ -149,8 +145,8 @@ def _relate(
     return pd.concat(found, ignore_index=True), pd.concat(across, ignore_index=True)
 
 
-def _objects_of(labelled: Run, name: str) -> Volume:
-    return open_volume(Path(labelled.path) / f"{name}.ome.zarr")
+def _ids_of(project: Project, run: Run, name: str) -> Volume:
+    return open_volume(corrected_run(project, run, name).path / f"{name}.ome.zarr")
 
 
 def _count(volume: Volume, within: Volume, crew: Crew, progress: Progress) -> Contingency:

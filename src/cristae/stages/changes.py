@@ -364,7 +364,7 @@ def _write(work: _Work) -> None:
         for flag in (True, False):
             slices = [(z, layer) for z, layer in sorted(layers.items()) if (z in complete) is flag]
             if slices:
-                target.write_slices(name, slices, complete=flag, keep_background=True)
+                target.write_slices(name, slices, complete=flag, background_seen=True)
     if work.receipt.kind != "truth":
         work.project.add_classes(tuple(work.planned))
 

@@ -13,6 +13,7 @@ from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
 from cristae.io.opened import IGNORE_NAME, Material
 from cristae.project import Project
+from cristae.stages.corrected import corrected_run
 from cristae.volume import ArrayLike, Volume
 
 JOINED = ("annotations", "truth", "masks")
@@ -105,16 +106,19 @@ def layers(project: Project) -> dict[str, Path]:
     for path in sorted(predicted.path.glob("*.ome.zarr")) if predicted else ():
         name = path.name.removesuffix(".ome.zarr")
         if (path / "labels" / name).is_dir():
-            found[name] = path / "labels" / name
+            assert predicted is not None
+            mended = corrected_run(project, predicted, name)
+            found[name] = mended.path / path.name if mended != predicted else path / "labels" / name
         found[f"{name}/probability"] = path
     labelled = project.latest("objects")
     if labelled:
-        names = labelled.manifest["classes"]
-        found |= {f"{name}/objects": labelled.path / f"{name}.ome.zarr" for name in names}
+        for name in labelled.manifest["classes"]:
+            found[f"{name}/objects"] = corrected_run(project, labelled, name).path / f"{name}.ome.zarr"
     for stage in ("cells", "track"):  # ids that were tracked are shown in place of those before
         run = project.latest(stage)
         if run:
-            found[run.manifest["name"]] = run.path / f"{run.manifest['name']}.ome.zarr"
+            name = run.manifest["name"]
+            found[name] = corrected_run(project, run, name).path / f"{name}.ome.zarr"
     for kind in ("annotations", "truth"):
         folder = project.labels_folder / f"{kind}.ome.zarr"
         found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}

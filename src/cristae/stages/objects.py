@@ -28,6 +28,7 @@ from cristae.geometry import Block, Grid, Voxels, blocks
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.corrected import corrections_of, open_mask, source_name
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
@@ -62,6 +63,11 @@ def mask_classes(project: Project, predicted: Run) -> tuple[str, ...]:
     return tuple(name for name in predicted.manifest["classes"] if name not in maps)
 
 
+def objects_inputs(project: Project, predicted: Run) -> dict[str, str]:
+    """Return what the objects of a prediction depend on: the prediction, and corrections of its masks."""
+    return {"predict": source_name(predicted)} | corrections_of(project, predicted, mask_classes(project, predicted))
+
+
 def objects(project: Project, settings: ObjectsSettings | None = None, options: Options | None = None) -> Run:
     """Give every object of the masks that were predicted last an id of its own.
 
@@ -83,7 +89,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
     if predicted is None:
         raise DataError(f"{project.path} has no predicted masks yet; make some with: cristae predict {project.path}")
     names = _chosen(mask_classes(project, predicted), settings.classes, project)
-    inputs = {"predict": f"{predicted.id} of {predicted.manifest['ended']}"}
+    inputs = objects_inputs(project, predicted)
     run = project.run("objects", settings, inputs)
     if run.finished and not options.force:
         _show_again(project, run)
@@ -96,7 +102,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
             _clear(run)
         tables, dropped = [], {}
         for name in names:
-            mask = open_volume(predicted.path / f"{name}.ome.zarr" / "labels" / name)
+            mask = open_mask(project, predicted, name)
             found = label_objects(mask, name, run, settings, options)
             voxel_um3 = math.prod(mask.grid.voxel_size) / 1e9
             tables.append(_table(name, found, voxel_um3))

@@ -8,6 +8,8 @@ from typing import Literal
 
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
+from cristae.stages.corrected import corrections_of, newest_cells
+from cristae.stages.correcting import edits_of
 from cristae.stages.prepared import PREPARING, source_of
 from cristae.stages.score_cells import cells_inputs, find_cells
 
@@ -27,6 +29,9 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
 
 _NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh")
 """Stages of which the newest run can be an input."""
+
+_TAKE_CORRECTIONS = ("objects", "anatomy", "measure", "mesh")
+"""Stages that take corrected layers in place of those that were found."""
 
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
 
@@ -80,7 +85,17 @@ def status(project: Project) -> list[StageStatus]:
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
     studies = tuple(stage for stage in ("study_networks", "study_cells", "mesh", "render") if project.runs(stage))
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
-    return found + [_stage(project, stage) for stage in stages]
+    return found + [_stage(project, stage) for stage in stages] + _corrections(project)
+
+
+def _corrections(project: Project) -> list[StageStatus]:
+    """Return a line for each layer that people corrected."""
+    found = []
+    for name, (n_edits, applied) in edits_of(project).items():
+        after = "applied" if applied else f"next: cristae correct apply {project.path} --layer {name}"
+        edits = f"{n_edits} edit{'s' * (n_edits != 1)}"
+        found.append(StageStatus("correct", "done" if applied else "stale", f"{name}: {edits}; {after}"))
+    return found
 
 
 def _truth(project: Project) -> list[StageStatus]:
@@ -115,7 +130,22 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
         now["from"] = str(source_of(project)[1].get("digest"))
     if run.stage == "evaluate":
         now |= cells_inputs(project, find_cells(project))
-    return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
+    inputs = run.manifest.get("inputs", {})
+    found = {name: now[name] for name in inputs if name in now}
+    return found | _corrections_now(project, run, inputs)
+
+
+def _corrections_now(project: Project, run: Run, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return which corrections a run would take now, of the layers that it rests on."""
+    found: dict[str, str] = {}
+    if run.stage in _TAKE_CORRECTIONS and run.settings.get("source", "found") == "found":
+        of_objects = run.stage == "objects"
+        for source in (
+            (project.latest("predict"),) if of_objects else (newest_cells(project), project.latest("objects"))
+        ):
+            names = source.manifest.get("classes", [source.manifest.get("name", "")]) if source else ()
+            found |= corrections_of(project, source, names)
+    return {name: "" for name in inputs if name.startswith("corrected_")} | found
 
 
 def changed_inputs(project: Project, run: Run) -> frozenset[str]:

@@ -12,6 +12,7 @@ from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.stages.anatomy import current_objects
+from cristae.stages.corrected import corrected_run, corrections_of, newest_cells, source_name
 from cristae.stages.measuring.sample import Known, Layer, Sample
 from cristae.stages.measuring.settings import EVERY, MeasureSettings
 from cristae.stages.objects import ObjectsSettings, label_objects, mask_classes
@@ -82,16 +83,18 @@ def open_sample(project: Project, source: Source, settings: MeasureSettings, run
 
 
 def _found(project: Project, options: Options) -> Source:
-    cells, predicted = project.latest("track") or project.latest("cells"), project.latest("predict")
+    cells, predicted = newest_cells(project), project.latest("predict")
     runs: dict[str, Run] = {}
     inputs = {"track": ""}
     if cells is not None:
-        runs[str(cells.manifest["name"])] = cells
-        inputs[cells.stage] = f"{cells.id} of {cells.manifest['ended']}"
+        name = str(cells.manifest["name"])
+        runs[name] = corrected_run(project, cells, name)
+        inputs |= {cells.stage: source_name(cells)} | corrections_of(project, cells, [name])
     if predicted is not None and mask_classes(project, predicted):
         labelled = current_objects(project, options)
-        runs |= {str(name): labelled for name in labelled.manifest["classes"]}
-        inputs["objects"] = f"{labelled.id} of {labelled.manifest['ended']}"
+        names = [str(name) for name in labelled.manifest["classes"]]
+        runs |= {name: corrected_run(project, labelled, name) for name in names}
+        inputs |= {"objects": source_name(labelled)} | corrections_of(project, labelled, names)
     if not runs:
         raise DataError(
             f"{project.path} has no objects or cells yet; find some with: cristae predict {project.path}, or measure "

@@ -1,0 +1,1 @@
+"""Corrections by hand of a layer of labels: journaled, undone and done again, and never in the layer itself."""

@@ -1,0 +1,1 @@
+"""Kernels of correcting labels by hand: strokes, regions, splits and renaming; arrays in, arrays out."""

@@ -1,0 +1,294 @@
+"""The widget that corrects what was found.
+
+Paint, erase and fill with the tools of napari; split, merge, remove, reassign, undo, redo, apply and feed with buttons.
+Every edit is on disk before the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from cristae.corrections import tools
+from cristae.corrections.journal import Entry
+from cristae.corrections.store import Corrections
+from cristae.errors import CristaeError, UsageError
+from cristae.geometry import Voxels
+from cristae.napari_plugin.painting import Painting
+from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
+from cristae.palette import VERMILLION, class_colour
+from cristae.stages.corrected import correctable
+from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, new_ids, open_corrections
+
+SEEDS = "seeds of a split"
+
+
+class CorrectWidget(QWidget):  # type: ignore[misc]
+    """Corrects cells, objects and masks of the project that is open.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari gives it.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer, self.told = napari_viewer, Told()
+        self.painting: Painting | None = None
+        self.picked: list[Voxels] = []
+        self.layers = QComboBox()
+        self.layers.setObjectName("layers")
+        self.ids = QLineEdit()
+        self.ids.setObjectName("ids")
+        self.ids.setPlaceholderText("ids of objects, such as 3 7")
+        self.pick = QCheckBox("click picks objects")
+        self.pick.setObjectName("pick")
+        self.pick.toggled.connect(self._picking)
+        self.plane_only = QCheckBox("in this slice only")
+        self.complete = QCheckBox("this slice is complete now")
+        self.complete.setObjectName("complete")
+        self.count = QLabel("")
+        layout = QVBoxLayout(self)
+        for widget in (
+            row(self.layers, button("List layers", self.list_layers, "Look what there is to correct")),
+            row(
+                button("Correct", self.begin, "Open a layer for correction"),
+                button("Stop", self.end, "Close it, so that others can correct"),
+            ),
+            wrapped("Paint, erase and fill with the tools of the layer."),
+            row(
+                button("Undo", self.undo, "Take back the last edit (Ctrl-Z)"),
+                button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
+                button("New id", self.new_id, "Paint with an id that no object has"),
+            ),
+            self.pick,
+            self.ids,
+            row(
+                button("Merge", self.merge, "Make these objects one, with the first id"),
+                button("Remove", self.remove, "Remove these objects"),
+            ),
+            row(
+                button("Seeds", self.seeds, "Click one point into each part of an object, then split"),
+                button("Split", self.split, "Split the object at its points"),
+            ),
+            self.plane_only,
+            button("Reassign island", self.reassign, "Give what was clicked last the selected label"),
+            row(self.complete, button("Feed slice", self.feed, "Make labels of this slice, to learn from")),
+            button("Apply", self.apply, "Make a run of the corrected layer, to be measured and exported"),
+            self.count,
+            self.told.line,
+        ):
+            layout.addWidget(widget)
+        layout.addStretch()
+        self.told.guarded(self.list_layers)
+
+    def list_layers(self) -> None:
+        """Offer what can be corrected."""
+        found = self.told.guarded(lambda: list(correctable(opened_project(self.viewer))))
+        self.layers.clear()
+        self.layers.addItems(found or [])
+
+    def begin(self) -> None:
+        """Open the chosen layer for correction; the one that was open is closed."""
+        self.told.guarded(self._begin)
+
+    def _begin(self) -> None:
+        project, name = opened_project(self.viewer), self.layers.currentText()
+        self.end()
+        corrections = open_corrections(project, name or None, by="napari")
+        keywords: dict[str, Any] = placed(corrections.original) | {
+            "name": f"{name} (corrected)",
+            "opacity": 0.5,
+            "metadata": {PROJECT: str(project.path.resolve())},
+        }
+        if corrections.original.dtype.itemsize == 1:
+            of = correctable(project)[name].of
+            known = of in project.classes
+            keywords["colormap"] = mask_colours(class_colour(project.classes.index(of)) if known else "#ffffff")
+        try:
+            self.painting = Painting(self.viewer, corrections, keywords, self._edited)
+        except BaseException:
+            corrections.close()
+            raise
+        for layer in self.viewer.layers:
+            if layer.metadata.get("cristae_layer") in (name, f"annotations/{correctable(project)[name].of}"):
+                layer.visible = False
+        if corrections.original.dtype.itemsize == 1:
+            self.painting.layer.selected_label = 1
+        self.viewer.layers.selection.active = self.painting.layer
+        self.painting.layer.mouse_drag_callbacks.append(self._clicked)
+        self._count()
+        self.told.say(f"{name} is open for correction; every edit is kept at once")
+
+    def end(self) -> None:
+        """Close the layer under correction."""
+        if self.painting is not None:
+            self.painting.close()
+            self.painting = None
+        self._drop_seeds()
+        self.picked.clear()
+        self.count.setText("")
+
+    def new_id(self) -> None:
+        """Paint with an id that no object has."""
+        self.told.guarded(lambda: self._painting().choose_new_id())
+
+    def undo(self) -> None:
+        """Take back the last edit."""
+        self.told.guarded(lambda: self._painting().undo())
+
+    def redo(self) -> None:
+        """Do the edit again that was undone last."""
+        self.told.guarded(lambda: self._painting().redo())
+
+    def merge(self) -> None:
+        """Merge the objects whose ids are given."""
+        self.told.guarded(lambda: self._edit_objects(tools.merge))
+
+    def remove(self) -> None:
+        """Remove the objects whose ids are given."""
+        self.told.guarded(lambda: self._edit_objects(tools.remove))
+
+    def _edit_objects(self, tool: Callable[[Corrections, list[int]], Entry | None]) -> None:
+        ids = self._ids()
+        if self._edit(lambda c: tool(c, ids)) is not None:
+            self.ids.clear()
+
+    def reassign(self) -> None:
+        """Give the island that was clicked last the selected label."""
+        self.told.guarded(self._reassign)
+
+    def _reassign(self) -> None:
+        painting = self._painting()
+        if not self.picked:
+            raise UsageError("click an island first, with 'click picks objects' switched on")
+        at, label = self.picked[-1], int(painting.layer.selected_label)
+        scope: tools.Scope = "slice" if self.plane_only.isChecked() else "volume"
+        self._edit(lambda c: tools.reassign(c, at, label, scope))
+
+    def seeds(self) -> None:
+        """Show a layer of points; each is a seed of a part."""
+        self.told.guarded(self._seeds)
+
+    def _seeds(self) -> None:
+        painting = self._painting()
+        self._drop_seeds()
+        keywords = placed(painting.corrections.original) | {"name": SEEDS, "ndim": 3, "size": self._few_pixels()}
+        points = self.viewer.add_points(None, **keywords, face_color=VERMILLION, metadata={"cristae_seeds": True})
+        points.mode = "add"
+        self.told.say("click one point into each part of one object, then Split")
+
+    def _few_pixels(self) -> float:
+        """Return how many voxels are a dozen pixels of the screen now."""
+        voxel = self._painting().corrections.original.grid.voxel_size[2]
+        return max(1.0, 12 / (float(self.viewer.scene.camera.zoom) * voxel))
+
+    def split(self) -> None:
+        """Split the object under the seeds."""
+        self.told.guarded(self._split)
+
+    def _split(self) -> None:
+        painting = self._painting()
+        points = [layer for layer in self.viewer.layers if layer.metadata.get("cristae_seeds")]
+        places = [tuple(round(float(n)) for n in one) for layer in points for one in layer.data]
+        if len(places) < 2:
+            raise UsageError("a split needs a point in each of two parts at least; click Seeds, then into the parts")
+        layer = str(painting.layer.name).removesuffix(" (corrected)")
+        boundary = boundary_of(opened_project(self.viewer), layer)
+        slices = (painting.z, painting.z) if self.plane_only.isChecked() else None
+        done = self._edit(
+            lambda c: tools.split(
+                c, [[(z, y, x)] for z, y, x in places], new_ids(c, len(places) - 1), boundary=boundary, slices=slices
+            )
+        )
+        if done is not None:
+            self._drop_seeds()
+            self.viewer.layers.selection.active = painting.layer
+
+    def feed(self) -> None:
+        """Make annotations of the slice that is shown."""
+        self.told.guarded(self._feed)
+
+    def _feed(self) -> None:
+        z, complete = self._painting().z, self.complete.isChecked()
+        self._apart(lambda project, name: feed_corrections(project, name, [z], complete=complete))
+        self.told.say(f"slice {z} is among the labels{', complete' * complete}; train again to learn from it")
+
+    def apply(self) -> None:
+        """Make a run of the corrected layer."""
+        self.told.guarded(self._apply)
+
+    def _apply(self) -> None:
+        run = self._apart(apply_corrections)
+        self.told.say(f"applied: {run.path.name}")
+
+    def _apart(self, action: Any) -> Any:
+        """Do what opens the corrections itself, between closing and opening them."""
+        painting = self._painting()
+        project, name = opened_project(self.viewer), str(painting.layer.name).removesuffix(" (corrected)")
+        painting.corrections.close()
+        try:
+            return action(project, name)
+        finally:
+            opened = open_corrections(project, name, by="napari")
+            painting.corrections = painting.live.corrections = opened
+            self._count()
+
+    def _edit(self, action: Any) -> Entry | None:
+        painting = self._painting()
+        return painting.edit(lambda: action(painting.corrections))
+
+    def _painting(self) -> Painting:
+        if self.painting is None:
+            raise UsageError("open a layer for correction first: choose it, and click Correct")
+        return self.painting
+
+    def _ids(self) -> list[int]:
+        words = self.ids.text().replace(",", " ").split()
+        try:
+            return [int(word) for word in words]
+        except ValueError as error:
+            raise UsageError(f"{self.ids.text()!r}: expected ids such as 3 7") from error
+
+    def _edited(self, what: Entry | CristaeError, prefix: str) -> None:
+        if isinstance(what, CristaeError):
+            self.told.refuse(what)
+            return
+        size = "" if what.n_voxels is None else f", {what.n_voxels} voxels"
+        self.told.say(f"{prefix}{what.kind} {', '.join(map(str, what.ids))}{size}")
+        self._count()
+
+    def _count(self) -> None:
+        n = len(self._painting().corrections.standing)
+        self.count.setText(f"{n} edit{'s' * (n != 1)} hold; all on disk")
+
+    def _picking(self, on: bool) -> None:
+        if self.painting is not None and on:
+            self.painting.layer.mode = "pan_zoom"
+
+    def _clicked(self, layer: Any, event: Any) -> None:
+        """Note the object that is clicked."""
+        if not self.pick.isChecked() or self.painting is None or event.button != 1:
+            return
+        at = self.painting.voxel(event.position)
+        if at is None:
+            return
+        label = int(self.painting.live[at])
+        if label:
+            self.picked.append(at)
+            known = self.ids.text().split()
+            if str(label) not in known:
+                self.ids.setText(" ".join([*known, str(label)]))
+
+    def _drop_seeds(self) -> None:
+        for layer in [one for one in self.viewer.layers if one.metadata.get("cristae_seeds")]:
+            self.viewer.layers.remove(layer)
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
+        """Close the corrections with the widget."""
+        self.end()
+        super().closeEvent(event)

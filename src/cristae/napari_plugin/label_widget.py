@@ -1,0 +1,179 @@
+"""The widget that labels slices: one class at a time, with "this class is complete on this slice"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QVBoxLayout, QWidget
+
+from cristae.corrections.journal import Entry
+from cristae.errors import CristaeError, UsageError
+from cristae.napari_plugin.painting import Painting
+from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
+from cristae.palette import class_colour
+from cristae.stages.labelling import Labelling
+
+
+class LabelWidget(QWidget):  # type: ignore[misc]
+    """Paints annotations of the project that is open.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari gives it.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer, self.told = napari_viewer, Told()
+        self.labelling: Labelling | None = None
+        self.painting: Painting | None = None
+        self._z = 0
+        self.classes = QComboBox()
+        self.classes.setEditable(True)
+        self.classes.setObjectName("classes")
+        self.instances = QCheckBox("objects have ids (cells)")
+        self.instances.setObjectName("instances")
+        self.complete = QCheckBox("this class is complete on this slice")
+        self.complete.setObjectName("complete")
+        self.complete.clicked.connect(lambda on: self.told.guarded(lambda: self._set_complete(on)))
+        self.labelled = wrapped("")
+        layout = QVBoxLayout(self)
+        for widget in (
+            row(QLabel("class"), self.classes),
+            self.instances,
+            row(
+                button("Label", self.begin, "Paint labels of this class"),
+                button("Stop", self.end, "Save all, and close"),
+            ),
+            wrapped("Paint with the tools of the layer. What is not painted is background only where complete."),
+            self.complete,
+            row(
+                button("Undo", self.undo, "Take back the last stroke (Ctrl-Z)"),
+                button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
+                button("New id", self.new_id, "Paint with an id that no object has"),
+                button("Save", self.save, "Save all slices now; a slice is saved, too, when it is left"),
+            ),
+            self.labelled,
+            self.told.line,
+        ):
+            layout.addWidget(widget)
+        layout.addStretch()
+        self.told.guarded(lambda: self.classes.addItems(opened_project(self.viewer).classes))
+
+    def begin(self) -> None:
+        """Open the class that is named for painting."""
+        self.told.guarded(self._begin)
+
+    def _begin(self) -> None:
+        self.end()
+        project, name = opened_project(self.viewer), self.classes.currentText().strip()
+        labelling = Labelling(project, name, instances=self.instances.isChecked(), by="napari")
+        keywords: dict[str, Any] = placed(labelling.corrections.original) | {
+            "name": f"{name} (labels)",
+            "opacity": 0.6,
+            "metadata": {PROJECT: str(project.path.resolve())},
+        }
+        if not labelling.instances:
+            number = project.classes.index(name) if name in project.classes else len(project.classes)
+            keywords["colormap"] = mask_colours(class_colour(number))
+        try:
+            self.painting = Painting(self.viewer, labelling.corrections, keywords, self._edited)
+        except BaseException:
+            labelling.corrections.close()
+            raise
+        self.labelling = labelling
+        for layer in self.viewer.layers:
+            if layer.metadata.get("cristae_layer") == f"annotations/{name}":
+                layer.visible = False
+        self.painting.layer.selected_label = 1
+        self.viewer.layers.selection.active = self.painting.layer
+        self.viewer.dims.events.current_step.connect(self._moved)
+        self._z = self.painting.z
+        self._show()
+        again = f"; {labelling.recovered} strokes of an earlier session are there again" * bool(labelling.recovered)
+        self.told.say(f"painting {name}{again}")
+
+    def end(self) -> None:
+        """Save all slices, and close the class."""
+        if self.labelling is None or self.painting is None:
+            return
+        labelling, painting = self.labelling, self.painting
+        self.labelling = self.painting = None
+        self.viewer.dims.events.current_step.disconnect(self._moved)
+        try:
+            labelling.close()
+            self.told.say(labelling.in_words())
+        except CristaeError as error:
+            self.told.refuse(error)
+        painting.close()
+        self.labelled.setText("")
+        self.complete.setChecked(False)
+
+    def new_id(self) -> None:
+        """Paint with an id that no object has."""
+        self.told.guarded(lambda: self._painting().choose_new_id())
+
+    def undo(self) -> None:
+        """Take back the last stroke."""
+        self.told.guarded(lambda: self._painting().undo())
+
+    def redo(self) -> None:
+        """Do the stroke again that was undone last."""
+        self.told.guarded(lambda: self._painting().redo())
+
+    def save(self) -> None:
+        """Save all slices that were painted."""
+        self.told.guarded(self._save)
+
+    def _save(self) -> None:
+        self._labelling().save_all()
+        self._show()
+        self.told.say("saved")
+
+    def _set_complete(self, on: bool) -> None:
+        z = self._painting().z
+        try:
+            self._labelling().save(z, complete=on)
+        finally:
+            self._show()
+        self.told.say(f"slice {z} is {'complete' if on else 'not complete'}, and saved")
+
+    def _moved(self, *_: Any) -> None:
+        """Save the slice that is left."""
+        if self.painting is None or self.labelling is None or self.painting.z == self._z:
+            return
+        left, self._z = self._z, self.painting.z
+        labelling = self.labelling
+        if left in labelling.unsaved:
+            self.told.guarded(lambda: labelling.save(left, complete=labelling.complete(left)))
+        self._show()
+
+    def _edited(self, what: Entry | CristaeError, prefix: str) -> None:
+        if isinstance(what, CristaeError):
+            self.told.refuse(what)
+            return
+        if what.box is not None:
+            self._labelling().note(range(what.box.start[0], what.box.stop[0]))
+        self.told.say(f"{prefix}{what.kind}, {what.n_voxels} pixels; kept")
+
+    def _show(self) -> None:
+        labelling = self._labelling()
+        self.complete.setChecked(labelling.complete(self._painting().z))
+        self.labelled.setText(labelling.in_words())
+
+    def _labelling(self) -> Labelling:
+        if self.labelling is None:
+            raise UsageError("choose a class to paint first, and click Label")
+        return self.labelling
+
+    def _painting(self) -> Painting:
+        if self.painting is None:
+            raise UsageError("choose a class to paint first, and click Label")
+        return self.painting
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
+        """Save with the widget."""
+        self.end()
+        super().closeEvent(event)

@@ -1,0 +1,106 @@
+"""Layers of a project that people can correct, and the corrected ones that later stages take in their place.
+
+Corrections lie beside the run whose layer they are of, and that run is never changed. Applied, they are a run of their
+own, ``runs/correct-<id>/<class>.ome.zarr``: stages that rest on cells, objects or masks take that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cristae.io.ome_zarr import open_volume
+from cristae.project import Project, Run
+from cristae.volume import Volume
+
+
+@dataclass(frozen=True)
+class Correctable:
+    """A layer of labels that can be corrected.
+
+    Parameters
+    ----------
+    name
+        What it is called: ``cell``, ``mito/objects``, or ``mito`` (a mask).
+    of
+        Its class.
+    run
+        The run that made it.
+    path
+        Where it is.
+    shown
+        Under which name it is shown beside the image.
+    """
+
+    name: str
+    of: str
+    run: Run
+    path: Path
+    shown: str
+
+    def folder(self, project: Project) -> Path:
+        """Return where its corrections are kept."""
+        return project.path / "corrections" / self.run.path.name / self.of
+
+    @property
+    def origin(self) -> str:
+        """What names the run among the inputs of others."""
+        return source_name(self.run)
+
+
+def source_name(run: Run) -> str:
+    """Return what a run is called among the inputs of those that rest on it."""
+    return f"{run.id} of {run.manifest['ended']}"
+
+
+def correctable(project: Project) -> dict[str, Correctable]:
+    """Return the layers that can be corrected now, by name: cells first, then objects, then masks."""
+    found: dict[str, Correctable] = {}
+    cells, objects, predicted = newest_cells(project), project.latest("objects"), project.latest("predict")
+    if cells is not None:
+        name = str(cells.manifest["name"])
+        found[name] = Correctable(name, name, cells, cells.path / f"{name}.ome.zarr", name)
+    for name in map(str, objects.manifest["classes"] if objects else ()):
+        assert objects is not None
+        path = objects.path / f"{name}.ome.zarr"
+        found[f"{name}/objects"] = Correctable(f"{name}/objects", name, objects, path, f"{name}_objects")
+    for name in map(str, predicted.manifest["classes"] if predicted else ()):
+        assert predicted is not None
+        mask = predicted.path / f"{name}.ome.zarr" / "labels" / name
+        if name not in found and mask.is_dir():
+            found[name] = Correctable(name, name, predicted, mask, name)
+    return found
+
+
+def newest_cells(project: Project) -> Run | None:
+    """Return the run whose cells are in use: those that were tracked last, or else separated last."""
+    return project.latest("track") or project.latest("cells")
+
+
+def corrected_run(project: Project, run: Run, name: str) -> Run:
+    """Return the run that holds a layer with the corrections applied last, or `run` itself where there is none."""
+    fits = [
+        one
+        for one in project.runs("correct")
+        if one.finished
+        and one.manifest.get("name") == name
+        and one.manifest.get("inputs", {}).get("source") == source_name(run)
+    ]
+    return max(fits, key=lambda one: float(one.manifest.get("asked_again", one.manifest["ended"])), default=run)
+
+
+def corrections_of(project: Project, run: Run | None, names: Sequence[str]) -> dict[str, str]:
+    """Return what is to be said of applied corrections among the inputs of a run; nothing where there are none."""
+    if run is None:
+        return {}
+    found = {name: corrected_run(project, run, name) for name in names}
+    said = ", ".join(f"{name} {one.path.name}" for name, one in sorted(found.items()) if one != run)
+    return {f"corrected_{run.stage}": said} if said else {}
+
+
+def open_mask(project: Project, predicted: Run, name: str) -> Volume:
+    """Open the mask of a predicted class, with the corrections that were applied."""
+    run = corrected_run(project, predicted, name)
+    folder = run.path / f"{name}.ome.zarr"
+    return open_volume(folder / "labels" / name if run == predicted else folder)

@@ -1,0 +1,144 @@
+"""Labelling slices by hand: every stroke is on disk at once, and a slice becomes annotations when it is left.
+
+What is painted is a draft, kept as corrections are, ``corrections/annotations/<class>/``: after a crash it is there
+again. Saved slices are ordinary annotations, and the draft goes when all are saved.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+
+from cristae.annotations import IGNORE, IGNORE_ID, check_class_name
+from cristae.corrections.store import Corrections
+from cristae.errors import UsageError
+from cristae.geometry import Box
+from cristae.project import Project
+from cristae.stages.measuring.sample import Known
+from cristae.volume import Volume
+from cristae.wording import number_ranges
+
+
+class _Nothing:
+    """An array of zeros that takes no memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return np.zeros([side.stop - side.start for side in index], self.dtype)
+
+
+class Labelling:
+    """Labels of one class while they are painted; use it in a ``with`` statement, or call `close`.
+
+    Parameters
+    ----------
+    project
+        Whose slices are labelled.
+    name
+        The class; need not be known yet.
+    instances
+        Whether objects have ids, as cells do; of a class that has labels, what those are.
+    by
+        Name of the front end.
+
+    Raises
+    ------
+    DataError
+        If the project has no image, or the draft is damaged.
+    UsageError
+        If the name cannot be one of a class.
+    ResourceError
+        If another process is labelling this class.
+    """
+
+    def __init__(self, project: Project, name: str, *, instances: bool = False, by: str = "python") -> None:
+        self.project, self.name, grid = project, check_class_name(name), project.image.grid
+        annotations = project.annotations
+        there = name in annotations.classes
+        self.instances = annotations.has_instances(name) if there else instances
+        self._ignore = IGNORE_ID if self.instances else IGNORE
+        dtype = np.dtype(np.uint32 if self.instances else np.uint8)
+        array = Known(annotations.layer(name).array, self._ignore) if there else _Nothing(grid.shape, dtype)
+        folder = project.path / "corrections" / "annotations" / name
+        about = {"layer": f"annotations/{name}", "on": project.file.aligned or ""}
+        self.corrections = Corrections(folder, Volume(array, grid, "labels"), by=by, about=about)
+        self.unsaved = self._touched()
+        self.recovered = len(self.corrections.standing)
+        """Strokes that an earlier session left unsaved."""
+
+    def complete(self, z: int) -> bool:
+        """Say whether all of the class is painted on a slice."""
+        return z in self.project.annotations.complete_slices(self.name)
+
+    def note(self, slices: Iterable[int]) -> None:
+        """Note that slices were painted since they were saved."""
+        self.unsaved |= set(slices)
+
+    def save(self, z: int, *, complete: bool) -> None:
+        """Make a slice annotations: all of it if it is complete, else what was painted.
+
+        Raises
+        ------
+        ResourceError
+            If a stage is at work on the project; the slice stays in the draft.
+        UsageError
+            If there is no such slice.
+        """
+        depth, height, width = self.corrections.original.shape
+        if not 0 <= z < depth:
+            raise UsageError(f"there is no slice {z}; the image has 0 to {depth - 1}")
+        painted = self.corrections.read(Box((z, 0, 0), (z + 1, height, width)))[0]
+        annotations = self.project.annotations
+        with self.project.lock():
+            known = z in annotations.labelled_slices(self.name)
+            if complete or known or painted.any():
+                labels = painted if complete else self._partial(z, painted, known and not self.complete(z))
+                annotations.write_slices(self.name, [(z, labels)], complete=complete, background_seen=True)
+                self.project.add_classes((self.name,))
+        self.unsaved.discard(z)
+
+    def save_all(self) -> None:
+        """Save every slice that was painted, complete as it is now."""
+        for z in sorted(self.unsaved):
+            self.save(z, complete=self.complete(z))
+
+    def close(self) -> None:
+        """Save everything and drop the draft; where that cannot be, the draft stays, and the error is raised."""
+        if not self.corrections.open:
+            return
+        try:
+            self.save_all()
+        finally:
+            self.corrections.close()
+        shutil.rmtree(self.corrections.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def in_words(self) -> str:
+        """Return which slices of the class have labels."""
+        annotations = self.project.annotations
+        labelled, complete = annotations.labelled_slices(self.name), annotations.complete_slices(self.name)
+        return f"{self.name}: labels on slices {number_ranges(labelled)}; complete: {number_ranges(complete)}"
+
+    def _partial(self, z: int, painted: np.ndarray, known: bool) -> np.ndarray:
+        """Return labels of a slice on which not all is painted; background that somebody saw stays so."""
+        rest = np.full(painted.shape, self._ignore, painted.dtype)
+        if known:
+            annotations = self.project.annotations
+            before = (annotations.read_ids if self.instances else annotations.read_slice)(self.name, z)
+            rest[before == 0] = 0
+        return np.where(painted > 0, painted, rest)
+
+    def _touched(self) -> set[int]:
+        holding = set(self.corrections.standing)
+        boxes = [entry.box for entry in self.corrections.entries if entry.number in holding and entry.box]
+        return {z for box in boxes for z in range(box.start[0], box.stop[0])}

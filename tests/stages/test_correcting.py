@@ -1,0 +1,303 @@
+"""Corrections of a project: which layers, what becomes of them, and what is learnt from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import nrrd
+import numpy as np
+import pandas as pd
+import pytest
+from cell_projects import QUICK, cell_project, predicted, three_cells
+from filelock import FileLock
+
+import cristae
+from cristae.annotations import IGNORE, IGNORE_ID
+from cristae.cli import main
+from cristae.corrections import tools
+from cristae.errors import DataError, ResourceError, UsageError
+from cristae.io.ome_zarr import n_levels, open_volume
+from cristae.stages.corrected import correctable
+from cristae.stages.correcting import audit, boundary_of, new_ids
+from cristae.stages.status import is_stale
+
+MEASURE = {"features": {"voxels": ["*"]}, "families": ["shape"]}
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A project with tracked cells, and masks and objects of one class."""
+    labels = three_cells()
+    project = cell_project(tmp_path_factory.mktemp("correct") / "bx1", labels, (0, 4, 8), maps=())
+    dots = np.zeros(labels.shape, np.uint8)
+    dots[2:5, 10:16, 10:16] = 255
+    dots[2:5, 30:36, 40:46] = 255
+    maps = {"cell_interior": np.where(labels > 0, 230, 10), "cell_boundary": np.where(labels > 0, 10, 200), "dot": dots}
+    predicted(project, maps)
+    cristae.cells(project, method="paths", **QUICK)
+    cristae.track(project, smallest_body_um2=0.002)
+    cristae.objects(project, smallest_um3=0.0, classes=["dot"])
+    return project
+
+
+@pytest.fixture
+def project(ready, tmp_path):
+    shutil.copytree(ready.path, tmp_path / "bx1")
+    return cristae.Project.open(tmp_path / "bx1")
+
+
+def cells_of(project):
+    run = project.latest("track")
+    return open_volume(run.path / "cell.ome.zarr").read()
+
+
+def call(capsys, *words):
+    """Run the command line, and return its exit code, its output and its errors."""
+    before, sys.argv = sys.argv, ["cristae", *map(str, words)]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_cells_objects_and_masks_can_be_corrected(project):
+    there = correctable(project)
+    assert list(there) == ["cell", "dot/objects", "cell_interior", "cell_boundary", "dot"]
+    assert there["cell"].run == project.latest("track")
+    with cristae.correct(project) as opened:  # cells, without a name
+        assert np.array_equal(opened.read(opened.original.grid.box), cells_of(project))
+        assert new_ids(opened, 2) == (70_002, 70_003)
+        tools.reassign(opened, (0, 20, 10), 80_000)
+        assert new_ids(opened, 1) == (80_001,)
+    assert boundary_of(project, "cell").shape == project.image.shape
+    assert boundary_of(project, "dot/objects") is None
+    with pytest.raises(UsageError, match=r"no layer 'mito' to correct; there are cell, dot/objects"):
+        cristae.correct(project, "mito")
+
+
+def test_applied_corrections_are_a_run_and_what_was_found_stays(project):
+    before = cells_of(project)
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+        tools.paint(opened, 3, [(60, 5), (60, 30)], 9, radius=2)
+        expected = opened.read(opened.original.grid.box)
+    run = cristae.apply_corrections(project)
+    assert np.array_equal(open_volume(run.path / "cell.ome.zarr").read(), expected)
+    assert np.array_equal(open_volume(project.image_path / "labels" / "cell").read(), expected)
+    assert np.array_equal(cells_of(project), before)
+    assert n_levels(run.path / "cell.ome.zarr") == n_levels(project.latest("track").path / "cell.ome.zarr")
+    assert (run.manifest["corrects"], run.manifest["n_edits"]) == (project.latest("track").path.name, 2)
+    edits = pd.read_parquet(run.path / "edits.parquet")
+    assert list(edits["kind"]) == ["merge", "paint"] and edits["holds"].all()
+    assert cristae.apply_corrections(project) == run  # nothing to do
+    with cristae.correct(project) as opened:
+        opened.undo()
+    other = cristae.apply_corrections(project)
+    assert other != run and run.finished
+    with cristae.correct(project) as opened:
+        opened.redo()
+    assert cristae.apply_corrections(project) == run
+    assert np.array_equal(open_volume(project.image_path / "labels" / "cell").read(), expected)
+
+
+def test_what_is_measured_and_exported_is_what_was_corrected(project, tmp_path):
+    measured = cristae.measure(project, classes=["cell"], block_side=32, families=["shape"])
+    with cristae.correct(project) as opened:
+        tools.remove(opened, [9])
+        tools.merge(opened, [300, 70_001])
+    assert not is_stale(project, measured)  # not applied yet
+    cristae.apply_corrections(project)
+    assert is_stale(project, measured)
+    again = cristae.measure(project, classes=["cell"], block_side=32, families=["shape"])
+    assert not is_stale(project, again)
+    table = pd.read_parquet(again.path / "objects.parquet")
+    assert list(table["object_id"]) == [300]
+    assert int(table["n_voxels"][0]) == int(np.isin(cells_of(project), (300, 70_001)).sum())
+    cristae.export(project, "cell", tmp_path / "cells.nrrd")
+    assert set(np.unique(nrrd.read(str(tmp_path / "cells.nrrd"))[0])) == {0, 300}
+
+
+def test_objects_are_found_in_the_corrected_mask(project):
+    before = project.latest("objects")
+    assert before.manifest["n_objects"] == {"dot": 2}
+    with cristae.correct(project, "dot") as opened:
+        tools.fill(opened, (3, 12, 12), 0, "volume")
+    cristae.apply_corrections(project, "dot")
+    assert is_stale(project, before)
+    after = cristae.objects(project, smallest_um3=0.0, classes=["dot"])
+    assert after != before and after.manifest["n_objects"] == {"dot": 1}
+
+
+def test_corrected_voxels_alone_become_labels_unless_slices_are_complete(project):
+    found = cells_of(project)
+    with cristae.correct(project) as opened:
+        tools.paint(opened, 2, [(55, 5), (55, 15)], 9, radius=0)
+        tools.erase(opened, 2, [(20, 10), (20, 12)], radius=0)
+        tools.paint(opened, 6, [(55, 5)], 9, radius=0)
+    labels = cristae.feed_corrections(project)
+    assert labels.labelled_slices("cell") == (0, 2, 4, 6, 8)
+    assert labels.complete_slices("cell") == (0, 4, 8)
+    fed = labels.read_ids("cell", 2)
+    assert (fed[55, 5:16] == 9).all() and (fed[20, 10:13] == 0).all()  # erased is background that was seen
+    assert (fed != IGNORE_ID).sum() == 11 + 3
+    labels = cristae.feed_corrections(project, slices=[2], complete=True)
+    expected = found[2].copy()
+    expected[55, 5:16], expected[20, 10:13] = 9, 0
+    assert np.array_equal(labels.read_ids("cell", 2), expected)
+    assert labels.complete_slices("cell") == (0, 2, 4, 8)
+    with cristae.correct(project) as opened:
+        assert [entry.note for entry in opened.entries if entry.kind == "fed"] == [
+            {"slices": [2, 6], "complete": False},
+            {"slices": [2], "complete": True},
+        ]
+        assert opened.undo().kind == "paint"  # feeding is no edit
+
+
+def test_the_status_says_what_is_corrected_and_not_applied(project):
+    def said():
+        return [(one.condition, one.detail) for one in cristae.status(project) if one.stage == "correct"]
+
+    assert said() == []
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+        assert said() == [("stale", f"cell: 1 edit; next: cristae correct apply {project.path} --layer cell")]
+    cristae.apply_corrections(project)
+    assert said() == [("done", "cell: 1 edit; applied")]
+    with cristae.correct(project) as opened:
+        opened.undo()
+    assert said()[0][0] == "stale"
+
+
+def test_what_people_painted_stays_and_a_complete_slice_stays_complete(project):
+    painted = project.annotations.read_ids("cell", 4)
+    with cristae.correct(project) as opened:
+        tools.paint(opened, 4, [(60, 5), (60, 9)], 9, radius=0)
+    labels = cristae.feed_corrections(project, slices=[4])
+    expected = painted.copy()
+    expected[60, 5:10] = 9
+    assert np.array_equal(labels.read_ids("cell", 4), expected)
+    assert 4 in labels.complete_slices("cell")
+
+
+def test_objects_and_masks_become_masks(project):
+    with cristae.correct(project, "dot/objects") as opened:
+        tools.paint(opened, 3, [(50, 5), (50, 9)], 7, radius=0)
+        tools.erase(opened, 3, [(12, 12)], radius=0)
+    labels = cristae.feed_corrections(project, "dot/objects")
+    fed = labels.read_slice("dot", 3)
+    assert (fed[50, 5:10] == 1).all() and fed[12, 12] == 0 and (fed != IGNORE).sum() == 6
+    assert "dot" in project.classes
+
+
+def test_a_renamed_cell_is_learnt_on_slices_that_are_named(project):
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+    with pytest.raises(DataError, match="nothing of cell"):
+        cristae.feed_corrections(project)
+    labels = cristae.feed_corrections(project, slices=[2])
+    fed = labels.read_ids("cell", 2)
+    assert set(np.unique(fed)) == {300, IGNORE_ID} and (fed == 300).sum() == (cells_of(project)[2] == 70_001).sum()
+
+
+def test_what_cannot_be_fed_or_applied_is_refused(project):
+    with pytest.raises(DataError, match=r"nothing of cell of track-.* has been corrected yet"):
+        cristae.apply_corrections(project)
+    with pytest.raises(DataError, match="nothing of cell"):
+        cristae.feed_corrections(project)
+    with pytest.raises(DataError, match="feed them as complete"):
+        cristae.feed_corrections(project, slices=[3])
+    with pytest.raises(UsageError, match="no slice 9"):
+        cristae.feed_corrections(project, slices=[9])
+    with pytest.raises(UsageError, match="name the slices that are complete"):
+        cristae.feed_corrections(project, complete=True)
+    assert not project.runs("correct")
+
+
+def test_while_a_stage_runs_edits_are_safe_and_labels_wait(project):
+    before = project.annotations.fingerprint()
+    lock = FileLock(project.path / ".lock")
+    with lock, cristae.correct(project) as opened:  # another stage works on the project
+        tools.paint(opened, 2, [(55, 5), (55, 15)], 9, radius=0)
+        opened.close()
+        for refused in (cristae.feed_corrections, cristae.apply_corrections):
+            with pytest.raises(ResourceError, match="another process is working on"):
+                refused(project)
+    assert project.annotations.fingerprint() == before
+    with cristae.correct(project) as opened:
+        assert len(opened.entries) == 1
+        with pytest.raises(ResourceError, match="another process is correcting cell"):
+            cristae.apply_corrections(project)
+
+
+def test_edits_of_a_result_that_is_being_made_anew_are_refused(project):
+    run = project.latest("track")
+    with cristae.correct(project) as opened:
+        run.update(status="running")
+        with pytest.raises(DataError, match="is being made anew"):
+            tools.paint(opened, 2, [(55, 5)], 9, radius=0)
+        assert not opened.entries
+        run.update(status="finished")
+        tools.paint(opened, 2, [(55, 5)], 9, radius=0)
+
+
+def test_a_project_with_nothing_to_correct_says_so(tmp_path):
+    project = cristae.init(tmp_path / "empty", voxel_size=(4, 4, 4))
+    with pytest.raises(DataError, match="no masks, objects or cells yet"):
+        cristae.correct(project)
+
+
+def test_the_command_line_corrects_undoes_and_lists(project, capsys):
+    path = project.path
+    code, out, err = call(capsys, "correct", "merge", path, 300, 70001)
+    assert (code, err) == (0, "") and out == "merge 300, 70001 (edit 1; 1 hold)\n"
+    code, out, _ = call(capsys, "correct", "split", path, "--seed", "2,20,8", "--seed", "2,20,42", "--json")
+    done = json.loads(out)
+    assert code == 0 and done["edit"]["ids"] == [300, 70_002] and done["n_edits"] == 2
+    code, out, _ = call(capsys, "correct", "reassign", path, "--at", "0,50,55", "--to", 12, "--slice-only")
+    assert code == 0 and out.startswith("reassign 9, 12, 224 voxels")
+    assert call(capsys, "correct", "remove", path, 9)[0] == 0
+    code, out, _ = call(capsys, "correct", "undo", path)
+    assert out == "undone: remove 9 (edit 4; 3 hold)\n"
+    code, out, _ = call(capsys, "correct", "redo", path)
+    assert out == "done again: remove 9 (edit 4; 4 hold)\n"
+    code, out, _ = call(capsys, "correct", "list", path, "--json")
+    rows = json.loads(out)["edits"]
+    assert [row["kind"] for row in rows] == ["merge", "split", "reassign", "remove", "undo", "redo"]
+    assert {row["front_end"] for row in rows} == {"command line"}
+    assert rows[2]["z_start"] == 0 and rows[2]["z_stop"] == 1 and "z_start" not in rows[0]
+    assert "reassign" in call(capsys, "correct", "list", path)[1]
+    code, out, _ = call(capsys, "correct", "apply", path, "--quiet")
+    assert code == 0 and out.startswith("applied 4 corrections of cell: ")
+    code, out, _ = call(capsys, "correct", "feed", path, "--slices", "2", "--complete", "--quiet")
+    assert out == "cell: labels on 4 slices, 4 of them complete\n"
+    assert not any(word in json.dumps(rows).lower() for word in ("root", "home", "user"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("merge", "300"), 2, "two objects"),
+        (("split", "--seed", "2,20"), 2, "expected z,y,x"),
+        (("split", "--seed", "2,20,8", "--seed", "2,0,0"), 2, "must lie in one object"),
+        (("undo",), 2, "nothing to undo"),
+        (("feed",), 3, "has been corrected yet"),
+        (("list", "--layer", "mito"), 2, "there are cell"),
+        (("merge", "3", "4", "--set", "correct.colour=1"), 2, "no settings"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence_and_an_exit_code(project, capsys, words, code, said):
+    found, out, err = call(capsys, "correct", words[0], project.path, *words[1:])
+    assert (found, out) == (code, "") and said in err and err.startswith("error: ")
+
+
+def test_the_audit_table_is_typed_even_when_empty(project):
+    with cristae.correct(project) as opened:
+        table = audit(opened)
+        assert not len(table)
+        tools.merge(opened, [300, 70_001])
+        assert dict(audit(opened).dtypes) == dict(table.dtypes)

@@ -1,0 +1,151 @@
+"""Slices labelled by hand: drafts that outlive a crash, and annotations of what was seen and of nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from conftest import make_project
+from cristae.annotations import IGNORE, IGNORE_ID
+from cristae.corrections import tools
+from cristae.errors import ResourceError, UsageError
+from cristae.napari_plugin import worker
+from cristae.stages.labelling import Labelling
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "p")
+
+
+def stroke(labelling, z, y, label=1):
+    done = tools.paint(labelling.corrections, z, [(y, 5), (y, 20)], label, radius=0)
+    if done:
+        labelling.note([z])
+
+
+def test_a_new_class_is_painted_and_only_what_was_seen_is_kept(project):
+    with Labelling(project, "mito") as labelling:
+        stroke(labelling, 1, 10)
+        stroke(labelling, 2, 12)
+        assert "mito" not in project.annotations.classes
+        labelling.save(1, complete=False)
+        assert labelling.unsaved == {2}
+    annotations = project.annotations
+    partial = annotations.read_slice("mito", 1)
+    assert (partial[10, 5:21] == 1).all() and (partial == 1).sum() == 16 and (partial == IGNORE).sum() == 64 * 64 - 16
+    assert annotations.labelled_slices("mito") == (1, 2) and annotations.complete_slices("mito") == ()
+    assert "mito" in project.classes
+    assert not (project.path / "corrections" / "annotations" / "mito").exists()
+
+
+def test_a_complete_slice_has_background_and_can_be_opened_again(project):
+    with Labelling(project, "mito") as labelling:
+        stroke(labelling, 1, 10)
+        labelling.save(1, complete=True)
+        assert labelling.complete(1) and not labelling.complete(2)
+        assert set(np.unique(project.annotations.read_slice("mito", 1))) == {0, 1}
+        labelling.save(1, complete=False)  # not complete after all: background is not known any more
+        assert set(np.unique(project.annotations.read_slice("mito", 1))) == {1, IGNORE}
+        labelling.save(3, complete=True)  # nothing of the class on this slice is a label, too
+    assert project.annotations.complete_slices("mito") == (3,)
+    assert not project.annotations.read_slice("mito", 3).any()
+
+
+def test_labels_that_are_there_are_mended(project):
+    before = project.annotations.read_slice("disc", 3)
+    with Labelling(project, "disc") as labelling:
+        tools.erase(labelling.corrections, 3, [(32, 0), (32, 63)], radius=0)
+        labelling.note([3])
+    expected = before.copy()
+    expected[32] = 0
+    assert np.array_equal(project.annotations.read_slice("disc", 3), expected)
+    assert 3 in project.annotations.complete_slices("disc")
+    with Labelling(project, "disc") as labelling:
+        tools.paint(labelling.corrections, 1, [(0, 0), (0, 9)], 1, radius=0)
+        labelling.corrections.undo()
+    assert 1 not in project.annotations.labelled_slices("disc")
+
+
+def test_background_that_was_seen_on_a_partial_slice_stays(project):
+    seen = np.full((64, 64), IGNORE, np.uint8)
+    seen[:10], seen[0] = 0, 1
+    project.annotations.write_slices("mito", [(2, seen)], complete=False, background_seen=True)
+    with Labelling(project, "mito") as labelling:
+        stroke(labelling, 2, 30)
+    seen[30, 5:21] = 1
+    assert np.array_equal(project.annotations.read_slice("mito", 2), seen)
+
+
+def test_cells_keep_their_ids(project):
+    with Labelling(project, "cell", instances=True) as labelling:
+        stroke(labelling, 1, 10, label=2**31 + 5)
+        stroke(labelling, 1, 12, label=3)
+    ids = project.annotations.read_ids("cell", 1)
+    assert set(np.unique(ids)) == {3, 2**31 + 5, IGNORE_ID}
+    assert Labelling(project, "cell").instances  # what is there decides
+
+
+def test_after_a_crash_the_strokes_are_there_again(project):
+    crashed = Labelling(project, "mito")
+    stroke(crashed, 1, 10)
+    stroke(crashed, 4, 10)
+    crashed.corrections._lock.release()  # what a process leaves behind that is gone
+    with Labelling(project, "mito") as labelling:
+        assert (labelling.recovered, labelling.unsaved) == (2, {1, 4})
+    assert project.annotations.labelled_slices("mito") == (1, 4)
+    with Labelling(project, "mito") as labelling:
+        assert labelling.recovered == 0
+
+
+def test_while_a_stage_runs_labels_wait_in_the_draft(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    with FileLock(project.path / ".lock"), pytest.raises(ResourceError, match="another process"):
+        labelling.close()
+    assert "mito" not in project.annotations.classes
+    with Labelling(project, "mito") as again:
+        assert again.recovered == 1
+    assert project.annotations.labelled_slices("mito") == (1,)
+
+
+def test_a_draft_whose_layer_was_closed_is_kept(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.corrections.close()  # as when its layer is taken out of the window
+    labelling.close()
+    with Labelling(project, "mito") as again:
+        assert again.recovered == 1
+    assert project.annotations.labelled_slices("mito") == (1,)
+
+
+def test_a_mask_holds_its_class_and_nothing_else(project):
+    with Labelling(project, "mito") as labelling, pytest.raises(UsageError, match="0 to 1; got 7"):
+        stroke(labelling, 1, 10, label=7)
+
+
+def test_wrong_names_and_slices_are_refused(project):
+    with pytest.raises(UsageError, match="cannot name a class"):
+        Labelling(project, "../x")
+    with Labelling(project, "mito") as labelling:
+        with pytest.raises(UsageError, match="no slice 6"):
+            labelling.save(6, complete=True)
+        with pytest.raises(ResourceError, match="another process is correcting mito"):
+            Labelling(project, "mito")
+
+
+def test_the_worker_says_what_it_does_in_lines_of_json(project, tiny):
+    project.set_settings("train", tiny)
+    out = io.StringIO()
+    assert worker.main(["train", str(project.path)], out) == 0
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    progress = [line for line in lines if "task" in line]
+    assert progress[-1]["done"] == progress[-1]["total"]
+    assert lines[-1]["run"] == str(project.latest("train").path)
+    out = io.StringIO()
+    assert worker.main(["cells", str(project.path)], out) == 3
+    assert "cells" in json.loads(out.getvalue().splitlines()[-1])["error"] or "labels" in out.getvalue()
