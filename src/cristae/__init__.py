@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cristae.annotations import IGNORE, Annotations
     from cristae.api import (
         adapt,
+        advise,
         align,
         cells,
         check,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "adapt",
+        "advise",
         "align",
         "cells",
         "check",
@@ -105,6 +107,7 @@ __all__ = [
     "UsageError",
     "Volume",
     "adapt",
+    "advise",
     "align",
     "cells",
     "check",

@@ -25,6 +25,8 @@ from cristae.settings import resolve_settings
 from cristae.stages import importing
 from cristae.stages.adapt import adapt as _adapt
 from cristae.stages.adapt import adapt_settings
+from cristae.stages.advise import advise as _advise
+from cristae.stages.advise import advise_settings
 from cristae.stages.align import align as _align
 from cristae.stages.align import align_settings
 from cristae.stages.anatomy import anatomy as _anatomy
@@ -252,6 +254,12 @@ def cross_validate(project: Folder, *, options: Options | None = None, **setting
     """Score without truth: leave out one labelled slice at a time; settings are those of `TrainSettings`."""
     opened = open_project(project)
     return _cross_validate(opened, train_settings(opened, settings), options)
+
+
+def advise(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Rank the slices that are not labelled by what a label would teach; settings are those of `AdviseSettings`."""
+    opened = open_project(project)
+    return _advise(opened, advise_settings(opened, settings), options)
 
 
 def compare(

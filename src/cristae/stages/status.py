@@ -22,6 +22,7 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "study_cells": ("predict",),
     "mesh": ("objects", "track"),
     "render": ("mesh",),
+    "advise": ("predict",),
 }
 """The stages whose newest runs a stage takes."""
 
@@ -78,7 +79,9 @@ def status(project: Project) -> list[StageStatus]:
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
-    studies = tuple(stage for stage in ("study_networks", "study_cells", "mesh", "render") if project.runs(stage))
+    studies = tuple(
+        stage for stage in ("study_networks", "study_cells", "mesh", "render", "advise") if project.runs(stage)
+    )
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
     return found + [_stage(project, stage) for stage in stages]
 
