@@ -39,6 +39,8 @@ from cristae.stages.check import exclude_slices as _exclude_slices
 from cristae.stages.compare import CompareSettings
 from cristae.stages.compare import compare as _compare
 from cristae.stages.cross_validate import cross_validate as _cross_validate
+from cristae.stages.doctor import doctor as _doctor
+from cristae.stages.doctor import doctor_settings
 from cristae.stages.equalise import equalise as _equalise
 from cristae.stages.equalise import equalise_settings
 from cristae.stages.evaluate import EvaluateSettings
@@ -59,6 +61,8 @@ from cristae.stages.planning import plan as _plan
 from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
+from cristae.stages.quality import quality as _quality
+from cristae.stages.quality import quality_settings
 from cristae.stages.render import render as _render
 from cristae.stages.render import render_settings
 from cristae.stages.status import StageStatus
@@ -260,6 +264,18 @@ def advise(project: Folder, *, options: Options | None = None, **settings: Any) 
     """Rank the slices that are not labelled by what a label would teach; settings are those of `AdviseSettings`."""
     opened = open_project(project)
     return _advise(opened, advise_settings(opened, settings), options)
+
+
+def quality(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Estimate the Dice of every slice without truth, and list red flags; settings are those of `QualitySettings`."""
+    opened = open_project(project)
+    return _quality(opened, quality_settings(opened, settings), options)
+
+
+def doctor(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Rank labelled slices by how their labels disagree with the others; settings are those of `DoctorSettings`."""
+    opened = open_project(project)
+    return _doctor(opened, doctor_settings(opened, settings), options)
 
 
 def compare(

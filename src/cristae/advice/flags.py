@@ -129,6 +129,35 @@ def jumps(slices: pd.DataFrame, threshold: float = 5.0) -> pd.DataFrame:
     return _table(rows)
 
 
+def doubtful(slices: pd.DataFrame, threshold: float = 4.0) -> pd.DataFrame:
+    """List slices whose expected Dice is far below that of the others of the class.
+
+    Parameters
+    ----------
+    slices
+        ``class``, ``z``, ``expected_dice``, and ``usable``.
+    threshold
+        Robust standard deviations below the median.
+
+    Returns
+    -------
+    pd.DataFrame
+        As `COLUMNS`.
+    """
+    rows = []
+    for name, group in slices[slices["usable"].astype(bool)].groupby("class", sort=False):
+        if len(group) < FEWEST:
+            continue
+        below = -robust_deviations(group["expected_dice"].to_numpy(float), 0.03)
+        usual = float(group["expected_dice"].median())
+        for at in np.flatnonzero(below > threshold):
+            expected = float(group["expected_dice"].iloc[at])
+            reason = f"its Dice is expected to be {expected:.2f}, where {usual:.2f} is usual"
+            severity = float(severity_of(below[at], threshold))
+            rows.append(("doubtful", name, 0, int(group["z"].iloc[at]), severity, reason))
+    return _table(rows)
+
+
 def anatomy_flags(
     parents: pd.DataFrame, across: pd.DataFrame, cell: str = "cell", nucleus: str = "nucleus"
 ) -> pd.DataFrame:

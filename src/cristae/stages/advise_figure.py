@@ -34,7 +34,7 @@ def draw_advice(table: pd.DataFrame, labelled: Sequence[int], depth: int, *paths
     ]
     shown = [panel for panel in panels if panel[1].notna().any()]
     with mpl.rc_context({**GRIDDED, "svg.fonttype": "path"}):
-        figure = Figure(figsize=(8.6, 0.9 + 1.3 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(8.6, 1.3 + 1.3 * len(shown)), layout="constrained")
         axes = np.atleast_1d(np.asarray(figure.subplots(max(1, len(shown)), 1, sharex=True)))
         for panel, (title, values, colour) in zip(axes, shown, strict=False):
             panel.plot(
@@ -60,6 +60,7 @@ def draw_advice(table: pd.DataFrame, labelled: Sequence[int], depth: int, *paths
         axes[-1].set_xlabel("slice (z)")
         axes[-1].set_xlim(-0.5, depth - 0.5)
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        handles = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
         for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, dpi=150, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)

@@ -23,10 +23,12 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "mesh": ("objects", "track"),
     "render": ("mesh",),
     "advise": ("predict",),
+    "quality": ("predict", "objects"),
+    "doctor": ("crossvalidate",),
 }
 """The stages whose newest runs a stage takes."""
 
-_NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh")
+_NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh", "crossvalidate")
 """Stages of which the newest run can be an input."""
 
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
@@ -80,7 +82,9 @@ def status(project: Project) -> list[StageStatus]:
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
     studies = tuple(
-        stage for stage in ("study_networks", "study_cells", "mesh", "render", "advise") if project.runs(stage)
+        stage
+        for stage in ("study_networks", "study_cells", "mesh", "render", "advise", "quality", "doctor")
+        if project.runs(stage)
     )
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
     return found + [_stage(project, stage) for stage in stages]
