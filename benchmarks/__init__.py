@@ -40,5 +40,7 @@ ROWS = (
     "pipeline_memory",
     "projection",
     "mesh_speed",
+    "advisor",
+    "predicted_dice",
 )
 """Names of all rows, in the order of the table."""

@@ -173,6 +173,7 @@ def test_killed_and_resumed_equals_uninterrupted(project, whole):
 
 
 def test_slabs_of_one_slice_change_nothing(project, whole):
+    cristae.objects(project)
     run = cristae.quality(project, options=Options(max_ram_gb=1e-5))
     assert (run.path / "slices.csv").read_bytes() == (whole.path / "slices.csv").read_bytes()
 

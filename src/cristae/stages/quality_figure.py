@@ -50,12 +50,15 @@ def draw_quality(
                 known["z"], known["expected_dice"], "o", color="black", mfc="none", markersize=4, label="told, left out"
             )
             at = flags.loc[(flags["class"] == name) & (flags["z"] >= 0), "z"]
-            panel.plot(at, np.ones(len(at)), "v", color=VERMILLION, markersize=5, clip_on=False, label="red flag")
+            if len(at):  # an unclipped line of no points would have no size to lay out
+                panel.plot(at, np.ones(len(at)), "v", color=VERMILLION, markersize=5, clip_on=False, label="red flag")
             panel.set_ylim(0, 1.02)
             panel.set_ylabel(f"Dice of\n{name}")
         axes[-1].set_xlabel("slice (z)")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
+        handles = {
+            words: handle for panel in axes for handle, words in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
         for path in paths:
             figure.savefig(path, dpi=150, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)

@@ -87,7 +87,15 @@ def status(project: Project) -> list[StageStatus]:
         if project.runs(stage)
     )
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
-    return found + [_stage(project, stage) for stage in stages]
+    found += [_stage(project, stage) for stage in stages]
+    return found + _effort(project)
+
+
+def _effort(project: Project) -> list[StageStatus]:
+    from cristae.stages.effort import effort_in_words  # noqa: PLC0415  tables are slow to load
+
+    words = effort_in_words(project)
+    return [StageStatus("effort", "done", words)] if words else []
 
 
 def _truth(project: Project) -> list[StageStatus]:
