@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from stage_projects import SETTINGS
 
 import cristae
 from cristae.advice.expected import LEVELS, expected_dice
@@ -246,3 +247,26 @@ def test_the_commands(project):
     assert json.loads(as_json.output)["calibrated"]
     found = CliRunner().invoke(cli, ["doctor", str(project.path), "--quiet"])
     assert found.exit_code == 0 and "Labels to look at again" in found.output
+
+
+def test_flags_of_anatomy_and_cells(begun, tmp_path):
+    """On a project with cells and organelles: every flag of an object has a box that holds the object."""
+    project = cristae.Project.open(shutil.copytree(begun.path, tmp_path / "p"))
+    for stage in ("predict", "cells", "track", "objects", "find_parents"):
+        getattr(cristae, stage)(project, **SETTINGS[stage])
+    anatomy, track = project.latest("anatomy"), project.latest("track")
+    flags = _table(cristae.quality(project), "flags")
+    parents = pd.read_parquet(anatomy.path / "parents.parquet")
+    outside = parents[parents["parent_cell_id"] == 0]
+    homeless = set(zip(outside["class"], outside["object_id"], strict=True))
+    no_parent = flags[flags["reason"].str.endswith("in no cell")]
+    assert set(zip(no_parent["class"], no_parent["object_id"], strict=True)) == homeless
+    tracked = pd.read_parquet(track.path / "objects.parquet")
+    assert set(flags.loc[flags["kind"] == "lonely island", "object_id"]) == set(
+        tracked.loc[tracked["kind"] == "island", "object"]
+    )
+    for row in flags[flags["object_id"] > 0].head(20).to_dict("records"):
+        where = project.latest("track" if row["class"] == "cell" else "objects").path / f"{row['class']}.ome.zarr"
+        z, y, x = np.nonzero(open_volume(where).read() == row["object_id"])
+        found = [z.min(), y.min(), x.min(), z.max() + 1, y.max() + 1, x.max() + 1]
+        assert [row[f"{axis}_{end}"] for end in ("start", "stop") for axis in "zyx"] == found
