@@ -18,7 +18,7 @@ def how_severe(severity: float) -> str:
     return "severe" if severity >= 0.67 else "clear" if severity >= 0.33 else "mild"
 
 
-def class_in_words(row: Mapping[str, Any]) -> str:
+def class_in_words(row: Mapping[Any, Any]) -> str:
     """Return what is to be expected of one class, from a row of ``classes``."""
     words = f"{row['class']}: 3D Dice about {row['expected_dice_3d']:.2f}"
     if not math.isnan(float(row["coverage"])):
@@ -31,7 +31,7 @@ def class_in_words(row: Mapping[str, Any]) -> str:
     return words
 
 
-def flag_in_words(row: Mapping[str, Any]) -> str:
+def flag_in_words(row: Mapping[Any, Any]) -> str:
     """Return a flag as a line: what, where, why."""
     what = f"{row['class']} {row['object_id']}" if row["object_id"] else f"slice {row['z']}, {row['class']}"
     place = ""
