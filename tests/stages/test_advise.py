@@ -184,3 +184,20 @@ def test_the_command(project):
     assert found.exit_code == 0 and "  1. slice " in found.output and "tasks.md" in found.output
     as_json = CliRunner().invoke(cli, ["advise", str(project.path), "--n", "2", "--quiet", "--json"])
     assert len(json.loads(as_json.output)["slices"]) == 2
+
+
+def test_two_networks_that_differ_are_doubt(project):
+    predicted = project.latest("predict")
+    path = predicted.path / "dot_disagreement.ome.zarr"
+    shutil.copytree(predicted.path / "dot.ome.zarr", path)
+    layer = open_volume(path, mode="r+")
+    values = np.zeros(SHAPE, np.uint8)
+    values[15:17] = 255
+    layer.write(layer.grid.box, values)
+    before = _table(cristae.advise(project, trust=1.0)).set_index("z")["doubt"]
+    predicted.update(disagreement=["dot_disagreement"], ended=predicted.manifest["ended"] + 1)
+    after = _table(cristae.advise(project, trust=1.0))
+    doubt = after.set_index("z")["doubt"]
+    assert doubt[[15, 16]].min() > 1.5 * doubt.drop([15, 16]).max()
+    assert before[[15, 16]].max() < 1.5 * before.drop([15, 16]).max()
+    assert after["z"][0] in (15, 16)
