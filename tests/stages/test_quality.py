@@ -18,6 +18,7 @@ from cristae.errors import DataError
 from cristae.io.ome_zarr import open_volume
 from cristae.stages.options import Options
 from cristae.stages.quality_left_out import calibrate
+from cristae.stages.status import changed_inputs
 from cristae.stages.withheld import FILE, keep_withheld, read_withheld
 
 SHAPE = (24, 64, 64)
@@ -185,7 +186,11 @@ def test_status_knows_when_it_is_stale(project):
     conditions = {one.stage: one.condition for one in cristae.status(project)}
     assert conditions["quality"] == conditions["doctor"] == "done"
     project.annotations.write_slice("disc", 3, project.annotations.read_slice("disc", 6))
-    assert {one.stage: one.condition for one in cristae.status(project)}["doctor"] == "stale"
+    conditions = {one.stage: one.condition for one in cristae.status(project)}
+    assert conditions["quality"] == conditions["doctor"] == "stale"
+    # What was learnt from other labels is no calibration, and without it nothing is left to do but to train.
+    run = cristae.quality(project)
+    assert not run.manifest["calibrated"] and not changed_inputs(project, run)
 
 
 def test_without_a_prediction(small_project):

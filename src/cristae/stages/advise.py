@@ -109,13 +109,13 @@ def advise(project: Project, settings: AdviseSettings | None = None, options: Op
     settings, options = settings or advise_settings(project, {}), options or Options()
     image, predicted = project.image, project.latest("predict")
     classes = _classes(project, settings.classes)
-    labelled = sorted({z for name in classes if name in project.annotations.classes for z in _labelled(project, name)})
+    labelled = sorted({z for name in classes for z in project.annotations.labelled_slices(name)})
     free = sorted(set(range(image.shape[0])) - {*labelled, *project.lost_slices})
     if not free:
         raise DataError("every slice that can be learnt from is labelled already; there is nothing left to advise")
     inputs = {
         "image": project.image_fingerprint,
-        "labels": project.annotations.fingerprint([name for name in classes if name in project.annotations.classes]),
+        "labels": project.annotations.fingerprint(classes),
         "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
     }
     run = project.run("advise", settings, inputs)
@@ -148,10 +148,6 @@ def _classes(project: Project, wanted: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"no class {', '.join(unknown)} in this project; there are {', '.join(known) or 'none'}")
     return tuple(dict.fromkeys(wanted)) or known
-
-
-def _labelled(project: Project, name: str) -> tuple[int, ...]:
-    return project.annotations.labelled_slices(name)
 
 
 def _layers(predicted: Run | None, classes: Sequence[str]) -> tuple[str, ...]:

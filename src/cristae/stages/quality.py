@@ -109,7 +109,7 @@ def quality(project: Project, settings: QualitySettings | None = None, options: 
             tables.append(table)
             summaries.append(summary)
         slices, classes = pd.concat(tables, ignore_index=True), pd.DataFrame(summaries)
-        flags = red_flags(project, slices, sources, (settings.odd, settings.jump), options)
+        flags = red_flags(project, slices, sources, (settings.odd, settings.jump), run.path, options)
         left_out = pd.concat([known.get(name, UNCALIBRATED).left_out for name in names], ignore_index=True)
         for stem, table in {"slices": slices, "classes": classes, "left_out": left_out, "flags": flags}.items():
             write_table(table, run.path / stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from cristae.advice.flags import (
     odd_objects,
     put_together,
 )
+from cristae.blockwise import Progress
 from cristae.executors import Crew
 from cristae.geometry import Block, Voxels, blocks
 from cristae.io.ome_zarr import open_volume
@@ -24,7 +26,7 @@ from cristae.project import Project, Run
 from cristae.stages.anatomy import BLOCK, current_objects
 from cristae.stages.objects import mask_classes
 from cristae.stages.options import Options
-from cristae.stages.status import is_stale
+from cristae.stages.status import fresh
 from cristae.volume import Volume
 
 _BOX = ("z_start", "y_start", "x_start", "z_stop", "y_stop", "x_stop")
@@ -53,14 +55,19 @@ class Sources:
 def find_sources(project: Project, predicted: Run, options: Options) -> Sources:
     """Return the runs that flags are raised from; objects are made where there are none yet."""
     made = current_objects(project, options) if mask_classes(project, predicted) else None
-    anatomy, track = (_fresh(project, stage) for stage in ("anatomy", "track"))
+    anatomy, track = (fresh(project, stage) for stage in ("anatomy", "track"))
     if track is not None and anatomy is None and made is not None:
         options.notify(f"quality: for what lies in which cell, run cristae anatomy {project.path} first")
     return Sources(made, anatomy, track)
 
 
 def red_flags(
-    project: Project, slices: pd.DataFrame, sources: Sources, thresholds: tuple[float, float], options: Options
+    project: Project,
+    slices: pd.DataFrame,
+    sources: Sources,
+    thresholds: tuple[float, float],
+    folder: Path,
+    options: Options,
 ) -> pd.DataFrame:
     """Return all flags of a project, the worst first, with the columns of `cristae.advice.flags` and a box in voxels.
 
@@ -74,15 +81,18 @@ def red_flags(
         What to look at.
     thresholds
         Robust standard deviations from which on objects, and slices, are odd.
+    folder
+        Of the run.
     options
         How to work.
     """
+    crew = options.crew(folder)
     odd, jump = thresholds
     found = [jumps(slices, jump), doubtful(slices, odd)]
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if sources.objects is not None:
         objects = pd.read_parquet(sources.objects.path / "objects.parquet")
-        boxes = _boxes_of_objects(objects, sources.objects, options)
+        boxes = _boxes_of_objects(objects, sources.objects, crew, options)
         found.append(odd_objects(_described(objects, boxes, project.image.shape, project.image.grid.voxel_size), odd))
     cell = str(sources.track.manifest["name"]) if sources.track else "cell"
     if sources.anatomy is not None:
@@ -96,34 +106,30 @@ def red_flags(
     if sources.track is not None and len(of_cells) and cell not in boxes:
         ids = np.unique(of_cells["object_id"].to_numpy(np.uint64))
         volume = open_volume(sources.track.path / f"{cell}.ome.zarr")
-        boxes[cell] = ids, _boxes(volume, ids, options, f"find flagged {cell}s")
+        boxes[cell] = ids, _boxes(volume, ids, crew, options.progress(f"find flagged {cell}s"))
     return _with_boxes(flags, boxes, project.image.shape)
 
 
-def _fresh(project: Project, stage: str) -> Run | None:
-    run = project.latest(stage)
-    return None if run is None or is_stale(project, run) else run
-
-
-def _boxes_of_objects(objects: pd.DataFrame, made: Run, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _boxes_of_objects(
+    objects: pd.DataFrame, made: Run, crew: Crew, options: Options
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     found = {}
     for name, rows in objects.groupby("class", sort=False):
         ids = np.unique(rows["object_id"].to_numpy(np.uint64))
         volume = open_volume(made.path / f"{name}.ome.zarr")
-        found[str(name)] = ids, _boxes(volume, ids, options, f"boxes of {name}")
+        found[str(name)] = ids, _boxes(volume, ids, crew, options.progress(f"boxes of {name}"))
     return found
 
 
-def _boxes(volume: Volume, ids: np.ndarray, options: Options, task: str) -> np.ndarray:
+def _boxes(volume: Volume, ids: np.ndarray, crew: Crew, progress: Progress) -> np.ndarray:
     """Return the boxes of objects, int64 ``(n, 6)``, from blocks that are read once."""
     todo = list(blocks(volume.grid.box, BLOCK))
-    progress = options.progress(task)
 
     def work(block: Block) -> np.ndarray:
         return extents(volume.read(block.write), ids, block.write.start)
 
     found = nowhere(len(ids))
-    for done, part in enumerate(Crew(options.executor).unordered(work, todo), start=1):
+    for done, part in enumerate(crew.unordered(work, todo), start=1):
         found = joined(found, part)
         progress(done, len(todo))
     return found

@@ -128,6 +128,8 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     }
     if run.stage == "equalise":
         now["from"] = str(source_of(project)[1].get("digest"))
+    if run.stage == "quality":
+        now |= {stage: _name(fresh(project, stage)) for stage in ("crossvalidate", "anatomy", "track")}
     if run.stage == "evaluate":
         now |= cells_inputs(project, find_cells(project))
     return {name: now[name] for name in run.manifest.get("inputs", {}) if name in now}
@@ -147,6 +149,12 @@ def is_stale(project: Project, run: Run) -> bool:
     before = [project.latest(stage) for stage in rests_on]
     before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
     return any(other is not None and is_stale(project, other) for other in before)
+
+
+def fresh(project: Project, stage: str) -> Run | None:
+    """Return the latest run of a stage if nothing that it was made from has changed since."""
+    run = project.latest(stage)
+    return None if run is None or is_stale(project, run) else run
 
 
 def _rests_on_truth(run: Run) -> bool:

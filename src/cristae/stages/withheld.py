@@ -19,7 +19,7 @@ import pandas as pd
 
 from cristae.errors import DataError
 from cristae.project import Project, Run
-from cristae.stages.status import is_stale
+from cristae.stages.status import fresh
 
 FILE = "left_out.npz"
 
@@ -93,5 +93,4 @@ def read_withheld(run: Run) -> Iterator[Withheld]:
 
 def current_cross_validation(project: Project) -> Run | None:
     """Return the last cross-validation if image and labels are those it was made with; None without one."""
-    run = project.latest("crossvalidate")
-    return None if run is None or is_stale(project, run) else run
+    return fresh(project, "crossvalidate")
