@@ -56,7 +56,7 @@ def run(quick: bool) -> Result:
             advised = grown(name, case.batches, seed, quick)
             even = [labelled(name, evenly(name, n), seed, quick, f"even{n}") for n in (case.few, case.many)]
             chosen.setdefault(name, []).append(list(_slices(advised)))
-            for arm, dice in zip(arms, scored((advised, *even)), strict=True):
+            for arm, dice in zip(arms, scored((advised, *even), _classes(name)), strict=True):
                 arms[arm].append(dice)
         found[name] = arms
     means = {name: [float(np.mean(values)) for values in arms.values()] for name, arms in found.items()}
@@ -131,15 +131,19 @@ def paint(project: Project, slices: Sequence[int], classes: Sequence[str]) -> No
 
 
 def learnt(project: Project, name: str, seed: int, updates: int) -> None:
-    """Train from the labelled slices, and predict."""
-    how: dict[str, Any] = {**RECIPE, **SETS[name].train, "classes": _classes(name), "seed": seed, "updates": updates}
+    """Train from the labelled slices the classes that are on one of them, and predict."""
+    there = tuple(kind for kind in _classes(name) if project.annotations.n_voxels(kind))
+    how: dict[str, Any] = {**RECIPE, **SETS[name].train, "classes": there, "seed": seed, "updates": updates}
     how["context_nm"] = how["tile_px"] * SETS[name].pixel
     cristae.train(project, **how)
     cristae.predict(project)
 
 
-def scored(projects: Sequence[Project]) -> list[float]:
-    """Return the 3D Dice of each project, averaged over classes, on slices that none of them labelled."""
+def scored(projects: Sequence[Project], classes: Sequence[str]) -> list[float]:
+    """Return the 3D Dice of each project, averaged over classes, on slices that none of them labelled.
+
+    A class that was on no labelled slice, and so was not learnt, has Dice 0.
+    """
     depth = projects[0].image.shape[0]
     asked = sorted(set(range(depth)) - {z for project in projects for z in _slices(project)})
     found = []
@@ -147,11 +151,11 @@ def scored(projects: Sequence[Project]) -> list[float]:
         predicted = project.latest("predict")
         assert predicted is not None
         dices = []
-        for name in predicted.manifest["classes"]:
+        for name in set(classes) & set(predicted.manifest["classes"]):
             mask = open_volume(Path(predicted.path) / f"{name}.ome.zarr" / "labels" / name).read()[asked] > 0
             truth = np.stack([project.truth.read_slice(name, z) == 1 for z in asked])
             dices.append(dice_3d(mask, truth))
-        found.append(float(np.mean(dices)))
+        found.append(sum(dices) / len(classes))
     return found
 
 
