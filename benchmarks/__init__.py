@@ -42,5 +42,7 @@ ROWS = (
     "mesh_speed",
     "report_weight",
     "napari_stroke",
+    "advisor",
+    "predicted_dice",
 )
 """Names of all rows, in the order of the table."""

@@ -242,10 +242,15 @@ def keep(folder: Path, row: str, quick: bool) -> None:
             shutil.copyfile(folder / file, place / file)
 
 
+def work_folder() -> Path:
+    """Return where projects and finished trainings are kept."""
+    stated = os.environ.get("CRISTAE_BENCH_WORK")
+    return Path(stated) if stated else Path(__file__).parent / ".work"
+
+
 def _project(name: str, labelled: Sequence[int]) -> Project:
     """Return the project of a set, made once."""
-    stated = os.environ.get("CRISTAE_BENCH_WORK")
-    place = (Path(stated) if stated else Path(__file__).parent / ".work") / f"{name}_{len(labelled)}"
+    place = work_folder() / f"{name}_{len(labelled)}"
     made = place / "made"
     if not made.is_file():
         shutil.rmtree(place, ignore_errors=True)

@@ -22,12 +22,14 @@ import cristae
 from cristae.cli import cli
 from cristae.phantom.settings import PhantomSettings
 from cristae.stages.adapt import AdaptSettings
+from cristae.stages.advise import AdviseSettings
 from cristae.stages.align import AlignSettings
 from cristae.stages.anatomy import AnatomySettings
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.changes import ImportChangesSettings
 from cristae.stages.check import CheckSettings
 from cristae.stages.compare import CompareSettings
+from cristae.stages.doctor import DoctorSettings
 from cristae.stages.equalise import EqualiseSettings
 from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.exporting import ExportSettings
@@ -36,6 +38,7 @@ from cristae.stages.measure import MeasureSettings
 from cristae.stages.mesh import MeshSettings
 from cristae.stages.objects import ObjectsSettings
 from cristae.stages.predict import PredictSettings
+from cristae.stages.quality import QualitySettings
 from cristae.stages.render_settings import RenderSettings
 from cristae.stages.samples import SampleSettings
 from cristae.stages.study_cells import StudyCellsSettings
@@ -64,6 +67,9 @@ STAGES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("measure", MeasureSettings, "Used by `cristae measure` and `cristae run`."),
     ("mesh", MeshSettings, "Used by `cristae mesh`, and by `cristae render` for the surfaces it shows."),
     ("render", RenderSettings, "Used by `cristae render`."),
+    ("advise", AdviseSettings, "Used by `cristae advise`."),
+    ("quality", QualitySettings, "Used by `cristae quality`."),
+    ("doctor", DoctorSettings, "Used by `cristae doctor`."),
     ("study_networks", StudyNetworksSettings, "Used by `cristae study`, with those of `train`."),
     ("study_cells", StudyCellsSettings, "Used by `cristae study cells`."),
     ("compare", CompareSettings, "Used by `cristae compare`."),

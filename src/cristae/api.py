@@ -26,6 +26,8 @@ from cristae.settings import resolve_settings
 from cristae.stages import importing
 from cristae.stages.adapt import adapt as _adapt
 from cristae.stages.adapt import adapt_settings
+from cristae.stages.advise import advise as _advise
+from cristae.stages.advise import advise_settings
 from cristae.stages.align import align as _align
 from cristae.stages.align import align_settings
 from cristae.stages.anatomy import anatomy as _anatomy
@@ -43,6 +45,8 @@ from cristae.stages.correcting import apply_corrections as _apply_corrections
 from cristae.stages.correcting import feed_corrections as _feed_corrections
 from cristae.stages.correcting import open_corrections
 from cristae.stages.cross_validate import cross_validate as _cross_validate
+from cristae.stages.doctor import doctor as _doctor
+from cristae.stages.doctor import doctor_settings
 from cristae.stages.equalise import equalise as _equalise
 from cristae.stages.equalise import equalise_settings
 from cristae.stages.evaluate import EvaluateSettings
@@ -63,6 +67,8 @@ from cristae.stages.planning import plan as _plan
 from cristae.stages.predict import predict as _predict
 from cristae.stages.predict import predict_settings
 from cristae.stages.prepared import use_image as _use_image
+from cristae.stages.quality import quality as _quality
+from cristae.stages.quality import quality_settings
 from cristae.stages.render import render as _render
 from cristae.stages.render import render_settings
 from cristae.stages.samples import Sample, SampleSettings, list_samples
@@ -269,6 +275,24 @@ def cross_validate(project: Folder, *, options: Options | None = None, **setting
     """Score without truth: leave out one labelled slice at a time; settings are those of `TrainSettings`."""
     opened = open_project(project)
     return _cross_validate(opened, train_settings(opened, settings), options)
+
+
+def advise(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Rank the slices that are not labelled by what a label would teach; settings are those of `AdviseSettings`."""
+    opened = open_project(project)
+    return _advise(opened, advise_settings(opened, settings), options)
+
+
+def quality(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Estimate the Dice of every slice without truth, and list red flags; settings are those of `QualitySettings`."""
+    opened = open_project(project)
+    return _quality(opened, quality_settings(opened, settings), options)
+
+
+def doctor(project: Folder, *, options: Options | None = None, **settings: Any) -> Run:
+    """Rank labelled slices by how their labels disagree with the others; settings are those of `DoctorSettings`."""
+    opened = open_project(project)
+    return _doctor(opened, doctor_settings(opened, settings), options)
 
 
 def compare(

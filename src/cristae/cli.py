@@ -12,6 +12,7 @@ import click
 from cristae.allocation import wait_asleep
 from cristae.commands.check import check
 from cristae.commands.correct import correct
+from cristae.commands.deciding import advise, doctor, quality
 from cristae.commands.importing import import_group
 from cristae.commands.plan import plan
 from cristae.commands.preparing import align, equalise
@@ -59,7 +60,7 @@ def init(project: Path, voxel_size: tuple[float, float, float], classes: tuple[s
     click.echo(f"{made.path}: voxels of {' × '.join(f'{size:g}' for size in voxel_size)} nm (z, y, x)")
 
 
-for command in (import_group, check, align, equalise, plan, correct, view, sample):
+for command in (import_group, check, align, equalise, plan, correct, view, advise, quality, doctor, sample):
     cli.add_command(command)
 
 

@@ -37,6 +37,7 @@ from cristae.report.measure import measure_part
 from cristae.report.methods import methods_part
 from cristae.report.networks import networks_section
 from cristae.report.parts import Key, Picture, Section, Writer, read_slice
+from cristae.report.quality import quality_part
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, page_script, score_words
 from cristae.stages.limits import NoSettings, keep_memory
@@ -114,6 +115,7 @@ def build_report(project: Project, options: Options | None = None) -> Path:
                 (one, _score_figures(one, found.classes, writer)) for one in found.score_sets if one.scores["classes"]
             ],
             "certainty": certainty_part(found, writer),
+            "quality": quality_part(project, found.classes, writer),
             "check": check_section(project, writer),
             "cells": cells_part(found, writer),
             "measured": measure_part(project, writer),

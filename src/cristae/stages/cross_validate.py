@@ -14,11 +14,12 @@ from cristae.stages.evaluate import evaluate_settings
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, predict_settings
-from cristae.stages.predict_slices import predict_slices
+from cristae.stages.predict_slices import predict_planes
 from cristae.stages.score_masks import Pair, Scale, score_slices, summarise, write_scores
 from cristae.stages.start import beginning
 from cristae.stages.train import classes_to_learn, learn, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings
+from cristae.stages.withheld import keep_withheld
 
 PROTOCOL = "leave one labelled slice out"
 
@@ -26,8 +27,8 @@ PROTOCOL = "leave one labelled slice out"
 def cross_validate(project: Project, settings: TrainSettings, options: Options | None = None) -> Run:
     """Train once per labelled slice without it, predict it, and score what was predicted against its labels.
 
-    What comes out has the form of an evaluation. Slices whose turn is over are skipped when an interrupted
-    cross-validation is run again.
+    What comes out has the form of an evaluation; probabilities and labels of the left-out slices are kept, too (see
+    `cristae.stages.withheld`). Slices whose turn is over are skipped when an interrupted cross-validation is run again.
 
     Raises
     ------
@@ -90,14 +91,16 @@ def _fold(
         remove_checkpoints(folder)
     folder.mkdir(parents=True, exist_ok=True)
     facts = learn(project, folder, without, learnable, options)
-    found = [pair for group in facts["groups"] for pair in predict_slices(project, folder / group, [z], prediction)]
+    found = [plane for group in facts["groups"] for plane in predict_planes(project, folder / group, [z], prediction)]
     annotations = project.annotations
     targets = {one.name: one for one in targets_of(annotations, learnable, settings.boundary_nm)}
     pairs: list[Pair] = [
         (name, z, mask, targets[name].read(annotations, z))
-        for name, _, mask in found
+        for name, _, _, mask in found
         if z in annotations.labelled_slices(targets[name].layer)
     ]
+    truth = {name: labels for name, _, _, labels in pairs}
+    keep_withheld(folder, {name: (plane, truth[name]) for name, _, plane, _ in found if name in truth})
     table = score_slices(pairs, facts["labelled_slices"], Scale(project.image.grid.voxel_size, tolerance_nm))
     table.to_parquet(stored, index=False)
     remove_checkpoints(folder)

@@ -22,9 +22,17 @@ _LONGEST = 16
 def predict_slices(
     project: Project, folder: Path, slices: Sequence[int], settings: PredictSettings
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Yield class, z and bool mask ``(y, x)`` of each slice, smoothed along z as a whole prediction would be.
+    """Yield class, z and bool mask ``(y, x)`` of each slice; see `predict_planes`."""
+    for name, z, _, mask in predict_planes(project, folder, slices, settings):
+        yield name, z, mask
 
-    Slices that lie close together share the work on the slices around them.
+
+def predict_planes(
+    project: Project, folder: Path, slices: Sequence[int], settings: PredictSettings
+) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+    """Yield class, z, uint8 probability × 255 and bool mask ``(y, x)`` of each slice, as a whole prediction has them.
+
+    They are smoothed along z. Slices that lie close together share the work on the slices around them.
 
     Parameters
     ----------
@@ -54,9 +62,9 @@ def predict_slices(
         read = slab.grow((view.reach, 0, 0)).clip(image.grid.box)
         probabilities = predictor(Block(read, slab), image.read(read))
         for name, probability in zip(model.classes, probabilities, strict=True):
-            _, mask = smoothing(Block(slab, write), probability)
+            smooth, mask = smoothing(Block(slab, write), probability)
             for z in stretch:
-                yield name, z, mask[z - stretch[0]] > 0
+                yield name, z, smooth[z - stretch[0]], mask[z - stretch[0]] > 0
 
 
 def stretches(slices: Sequence[int], apart: int, longest: int) -> list[list[int]]:

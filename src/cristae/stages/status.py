@@ -24,10 +24,13 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "study_cells": ("predict",),
     "mesh": ("objects", "track"),
     "render": ("mesh",),
+    "advise": ("predict",),
+    "quality": ("predict", "objects"),
+    "doctor": ("crossvalidate",),
 }
 """The stages whose newest runs a stage takes."""
 
-_NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh")
+_NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh", "crossvalidate")
 """Stages of which the newest run can be an input."""
 
 _TAKE_CORRECTIONS = ("objects", "anatomy", "measure", "mesh")
@@ -83,9 +86,14 @@ def status(project: Project) -> list[StageStatus]:
     cells = any(annotations.has_instances(name) for name in annotations.classes)
     organelles = any(not annotations.has_instances(name) for name in annotations.classes)
     further = (*(("cells", "track") if cells else ()), *(("objects", "anatomy") if cells and organelles else ()))
-    studies = tuple(stage for stage in ("study_networks", "study_cells", "mesh", "render") if project.runs(stage))
+    studies = tuple(
+        stage
+        for stage in ("study_networks", "study_cells", "mesh", "render", "advise", "quality", "doctor")
+        if project.runs(stage)
+    )
     stages = ("train", "predict", *further, "evaluate", "crossvalidate", "measure", *studies)
-    return found + [_stage(project, stage) for stage in stages] + _corrections(project)
+    found += [_stage(project, stage) for stage in stages]
+    return found + _corrections(project) + _effort(project)
 
 
 def _corrections(project: Project) -> list[StageStatus]:
@@ -96,6 +104,13 @@ def _corrections(project: Project) -> list[StageStatus]:
         edits = f"{n_edits} edit{'s' * (n_edits != 1)}"
         found.append(StageStatus("correct", "done" if applied else "stale", f"{name}: {edits}; {after}"))
     return found
+
+
+def _effort(project: Project) -> list[StageStatus]:
+    from cristae.stages.effort import effort_in_words  # noqa: PLC0415  tables are slow to load
+
+    words = effort_in_words(project)
+    return [StageStatus("effort", "done", words)] if words else []
 
 
 def _truth(project: Project) -> list[StageStatus]:
@@ -128,6 +143,8 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
     }
     if run.stage == "equalise":
         now["from"] = str(source_of(project)[1].get("digest"))
+    if run.stage == "quality":
+        now |= {stage: _name(fresh(project, stage)) for stage in ("crossvalidate", "anatomy", "track")}
     if run.stage == "evaluate":
         now |= cells_inputs(project, find_cells(project))
     inputs = run.manifest.get("inputs", {})
@@ -162,6 +179,12 @@ def is_stale(project: Project, run: Run) -> bool:
     before = [project.latest(stage) for stage in rests_on]
     before += [other for other in project.runs() if other.path.name == run.manifest.get("cells_scored")]
     return any(other is not None and is_stale(project, other) for other in before)
+
+
+def fresh(project: Project, stage: str) -> Run | None:
+    """Return the latest run of a stage if nothing that it was made from has changed since."""
+    run = project.latest(stage)
+    return None if run is None or is_stale(project, run) else run
 
 
 def _rests_on_truth(run: Run) -> bool:

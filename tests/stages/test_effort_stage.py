@@ -1,0 +1,67 @@
+"""The meter of effort of a project, from what its runs say."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+import cristae
+from cristae.stages.effort import effort, effort_in_words, kept_corrections
+
+
+def _score(project, stage: str, name: str, ended: float, **facts: object) -> None:
+    folder = project.path / "runs" / f"{stage}-{name}"
+    folder.mkdir(parents=True)
+    (folder / "settings.toml").touch()
+    (folder / "manifest.json").write_text(
+        json.dumps({"status": "finished", "stage": stage, "started": ended - 1, "ended": ended, **facts})
+    )
+
+
+def _grown(project) -> None:
+    for number, (slices, dice) in enumerate((((0, 5), 0.6), ((0, 3, 5), 0.8))):
+        at = 1000.0 + 3600 * number
+        _score(project, "train", f"{number:012x}", at, labelled_slices={"disc": slices, "dot": slices[:1]})
+        _score(project, "predict", f"{number:012x}", at + 1, train_run=f"train-{number:012x}", classes=["disc"])
+        inputs = {"predict": f"{number:012x} of {at + 1}"}
+        _score(project, "evaluate", f"{number:012x}", at + 2, inputs=inputs, dice_3d={"disc": dice, "dot": None})
+    _score(project, "quality", "a" * 12, 5000.0, inputs=inputs, expected_dice_3d={"disc": 0.75})
+
+
+def _correct(project, times: list[float]) -> None:
+    folder = project.path / "corrections" / "disc"
+    folder.mkdir(parents=True)
+    lines = [
+        "00000000 {}",
+        *(f'1234abcd {{"kind":"paint","time":"1970-01-01T00:{int(t) // 60:02}:00+00:00"}}' for t in times),
+    ]
+    (folder / "journal.jsonl").write_text("\n".join([*lines, '1234abcd {"kind":"pai']))
+
+
+def test_every_score_is_a_row_with_what_there_was_then(small_project):
+    _grown(small_project)
+    _correct(small_project, [600, 660, 1500])
+    found = effort(small_project)
+    assert found["dice"].tolist() == [0.6, 0.8, 0.75]
+    assert found["n_labelled_slices"].tolist() == [2, 3, 3]
+    assert found["basis"].tolist() == ["truth", "truth", "expected"]
+    assert found["n_corrections"].tolist() == [2, 3, 3]
+    words = effort_in_words(small_project)
+    assert (
+        words == "3 slices labelled, 3 corrections in 1 min at work, Dice 0.600 → 0.800 (truth), Dice 0.750 (expected)"
+    )
+    status = {one.stage: one.detail for one in cristae.status(small_project)}
+    assert status["effort"] == words
+
+
+def test_a_table_of_corrections_may_be_given(small_project):
+    _grown(small_project)
+    table = pd.DataFrame({"time": [pd.Timestamp(0, tz="UTC")], "kind": ["merge"]})
+    assert effort(small_project, table)["n_corrections"].tolist() == [1, 1, 1]
+
+
+def test_a_project_in_which_nothing_was_done(tmp_path):
+    project = cristae.init(tmp_path / "p", voxel_size=(4, 4, 4))
+    assert effort(project).empty and kept_corrections(project) is None
+    assert "effort" not in {one.stage for one in cristae.status(project)}
