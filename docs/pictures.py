@@ -21,6 +21,7 @@ from PIL import Image
 from scipy import ndimage
 
 import cristae
+from cristae.advice.coverage import choose, likeness
 from cristae.components import label_parts
 from cristae.flow import Dis, dense_flow, warp_labels
 from cristae.palette import BLUE, CLASSES, GREEN, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
@@ -423,11 +424,33 @@ def ceecnet(_: Scene) -> Any:
     return drawing(boxes, [*arrows, (6, 7), (6, 9), (7, 8), (8, 9)], [(0, 6), (1, 5), (2, 4)])
 
 
+def deciding(_: Scene) -> Any:
+    """Doubt along z, and what labelled and advised slices cover of it."""
+    z = np.arange(96)
+    doubt = 0.25 + 1.6 * np.exp(-(((z - 30) / 9) ** 2)) + 0.9 * np.exp(-(((z - 74) / 5) ** 2))
+    apart = np.abs(z[:, None] - z[None]) / 16
+    like, known = likeness(np.ones_like(apart), apart), [0, 48, 95]
+    advised = choose(doubt, like, known, z.tolist(), 3).chosen.tolist()
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6), sharey=True, layout="constrained")
+    for ax, slices, title in zip(axes, (known, known + advised), ("labelled", "labelled and advised"), strict=True):
+        covered = doubt * like[:, slices].max(axis=1)
+        ax.fill_between(z, doubt, color=ORANGE, alpha=0.5, linewidth=0, label="doubt")
+        ax.fill_between(z, covered, color=BLUE, alpha=0.8, linewidth=0, label="covered")
+        for at in slices:
+            ax.axvline(at, color="black", linewidth=1, linestyle=":" if at in advised else "-")
+        ax.set_title(f"{title}: {covered.sum() / doubt.sum():.0%} covered", fontsize=9)
+        ax.set_xlabel("slice z")
+    axes[0].set_ylabel("weight")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 PICTURES: dict[str, Callable[[Scene], Any]] = {
     "check": check, "equalisation": equalisation, "sparse-training": sparse_training, "cells": cells,
     "objects": objects, "relations": relations, "scores": scores, "texture": texture, "spectrum": spectrum,
     "shape": shape, "holes-and-skeletons": skeletons, "resunet": resunet, "unet": unet, "unetplusplus": unetplusplus,
     "transunet": transunet, "setr": setr, "senformer": senformer, "ceecnet": ceecnet,
+    "deciding": deciding,
 }  # fmt: skip
 """Name of the page, which is that of the picture, and what draws it."""
 

@@ -331,6 +331,8 @@ class Project:
                     f"another process is working on {self.path}; wait until it ends (cristae status {self.path})"
                 ) from error
         try:
+            for left in self.path.glob(".project.toml.*.partial"):  # by one who was killed
+                left.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

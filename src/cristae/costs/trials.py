@@ -44,7 +44,8 @@ def adapt_memory(work: Work, *, learns: bool) -> Memory:
         if learns:
             batch = 2 * how.batch * patch * (network.training_bytes + network.forward_bytes)
             features = twins * max(features, batch, _tile(work, network) * network.forward_bytes)
-        held = slices + max(loading, weights + (0 if work.gpu else features))
+        # Features of other sizes do not fit into what was freed and is kept: up to half as much again was measured.
+        held = slices + max(loading, weights + (0 if work.gpu else 1.6 * features))
         steps.append(Step("slices without labels, weights and features of a batch (adapt.slices, adapt.batch)", held))
     return Memory(tuple(steps) or (Step("nothing"),))
 
