@@ -243,3 +243,11 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_left_of_the_project_file_is_cleared_by_the_next_who_works(tmp_path):
+    project = Project.create(tmp_path / "p", SIZE)
+    left, other = project.path / ".project.toml.abc.partial", project.path / ".other.partial"
+    left.write_text("half"), other.write_text("of somebody else")
+    with project.lock():
+        assert not left.exists() and other.exists()

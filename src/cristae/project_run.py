@@ -49,6 +49,11 @@ class Run:
         """The complete settings of this run."""
         return tomllib.loads((self.path / "settings.toml").read_text())
 
+    @property
+    def as_input(self) -> str:
+        """What a finished run is called among the inputs of those that rest on it: made anew, it is another one."""
+        return f"{self.id} of {self.manifest['ended']}"
+
     def update(self, **facts: Any) -> None:
         """Add facts (anything JSON can hold) to the manifest, all or nothing."""
         write_atomically(self.path / "manifest.json", json.dumps({**self.manifest, **facts}, indent=1) + "\n")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from unittest import mock
 
 import pandas as pd
 
 import cristae
+from cristae.corrections.journal import Journal
 from cristae.stages.effort import effort, effort_in_words, kept_corrections
 
 
@@ -30,13 +33,15 @@ def _grown(project) -> None:
 
 
 def _correct(project, times: list[float]) -> None:
-    folder = project.path / "corrections" / "disc"
-    folder.mkdir(parents=True)
-    lines = [
-        "00000000 {}",
-        *(f'1234abcd {{"kind":"paint","time":"1970-01-01T00:{int(t) // 60:02}:00+00:00"}}' for t in times),
-    ]
-    (folder / "journal.jsonl").write_text("\n".join([*lines, '1234abcd {"kind":"pai']))
+    path = project.path / "corrections" / "predict-0" / "disc" / "journal.jsonl"
+    path.parent.mkdir(parents=True)
+    clock = iter(datetime.fromtimestamp(t, UTC) for t in times)
+    with Journal(path, {}) as journal, mock.patch("cristae.corrections.journal.datetime") as now:
+        now.now.side_effect = lambda zone: next(clock)
+        for _ in times:
+            journal.add("paint", "napari")
+    with path.open("a") as file:
+        file.write('1234abcd {"kind":"pai')
 
 
 def test_every_score_is_a_row_with_what_there_was_then(small_project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -249,6 +250,36 @@ def test_work_beside_takes_nothing_from_the_budget_of_one_thread(monkeypatch) ->
     start = now()
     time.sleep(0.3)
     assert now() - start >= 0.3
+
+
+def test_a_pace_is_measured_by_that_clock(monkeypatch, tmp_path) -> None:
+    def learn(project, folder, settings, classes, options) -> None:
+        told = options.progress("train")
+        for done in range(1, 8):
+            time.sleep(0.03)
+            told(done, 7)
+
+    monkeypatch.setattr(study_pace, "learn", learn)
+    bench, settings = SimpleNamespace(project=None, classes=(), budget_s=9.0), SimpleNamespace(device="cpu")
+    for threads, waits in ((1, False), (2, True)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        pace = study_pace._tried(bench, settings, tmp_path / str(threads))
+        assert (pace.update_s >= 0.025) is waits
+
+
+def test_the_pace_of_trainings_side_by_side_is_that_of_their_share_of_threads(build, tmp_path, monkeypatch) -> None:
+    project, threads = build(tmp_path / "p"), []
+
+    def updates(bench, trials, run, options):
+        threads.append(torch.get_num_threads())
+        raise Killed
+
+    monkeypatch.setattr(stage, "_updates", updates)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    before = torch.get_num_threads()
+    with pytest.raises(Killed):
+        study(project, **ONE, budget_s=0.3, options=Options(executor="threads:2"))
+    assert threads == [3] and torch.get_num_threads() == before
 
 
 def _after_one(done: int, total: int, **facts: float) -> None:

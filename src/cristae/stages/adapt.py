@@ -36,6 +36,7 @@ from cristae.nets.pair import Pair, parts_of
 from cristae.nets.registry import build_network
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import within
 from cristae.stages.options import Options
 from cristae.stages.schemes import Step, choose_device, unlabelled_slices, view_of
@@ -114,9 +115,7 @@ def adapt(
     found = find_source(str(source), project)
     inputs = {"image": project.image_fingerprint, "start": found.digest}
     run = project.run("train", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"adapt: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options, "adapt"):
         return run
     if options.max_ram_gb is not None:
         within("adapt", needs(project, found, settings), (0.0, 1), options)

@@ -32,6 +32,7 @@ from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.advise_figure import draw_advice
 from cristae.stages.advise_words import task_list, why
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.layers import disagreeing, disagreement_of, open_layer
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
@@ -116,12 +117,10 @@ def advise(project: Project, settings: AdviseSettings | None = None, options: Op
     inputs = {
         "image": project.image_fingerprint,
         "labels": project.annotations.fingerprint(classes),
-        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+        "predict": predicted.as_input if predicted else "",
     }
     run = project.run("advise", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"advise: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options.check()
     with project.lock(), project.record(run, settings, inputs):

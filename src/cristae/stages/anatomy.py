@@ -26,7 +26,8 @@ from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import Contingency, contingency
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
-from cristae.stages.corrected import corrected_run, corrections_of, newest_cells, source_name
+from cristae.stages.corrected import corrected_run, corrections_of, newest_cells
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.objects import objects, objects_inputs, objects_settings, write_table
 from cristae.stages.options import Options
@@ -79,13 +80,11 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         )
     labelled = current_objects(project, options)
     # Without tracks "track" is empty, so that this is stale as soon as there are some.
-    inputs = {"track": ""} | {one.stage: source_name(one) for one in (labelled, cells)}
+    inputs = {"track": ""} | {one.stage: one.as_input for one in (labelled, cells)}
     name = str(cells.manifest["name"])
     inputs |= corrections_of(project, labelled, labelled.manifest["classes"]) | corrections_of(project, cells, [name])
     run = project.run("anatomy", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"anatomy: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options.check()
     settings, options = keep_memory("anatomy", project, settings, options)

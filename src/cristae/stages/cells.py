@@ -25,6 +25,7 @@ from cristae.separation.handover import Handovers
 from cristae.separation.separate import METHODS, separate
 from cristae.stages.cells_settings import CellsSettings, cells_settings, separation
 from cristae.stages.choose import choose
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.gaps import GapSources
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
@@ -58,12 +59,10 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
     inputs = {
         "image": project.image_fingerprint,
         "labels": project.annotations.fingerprint([name]),
-        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+        "predict": predicted.as_input if predicted else "",
     }
     run = project.run("cells", settings.model_copy(update={"max_ram_gb": None}), inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"cells: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     maps = {part: _map(predicted, f"{name}_{part}", found) for part in ("interior", "boundary")}
     sources = GapSources(project, name, maps["interior"], maps["boundary"], labelled)

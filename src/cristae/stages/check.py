@@ -31,6 +31,7 @@ from cristae.preprocess.wording import ADVICE, TITLES
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.check_figure import draw_check
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.options import Options
 from cristae.stages.planes import Planes
@@ -90,9 +91,7 @@ def check(project: Project, settings: CheckSettings | None = None, options: Opti
         "stated_nm": str(facts.get("stated_voxel_size_nm")),
     }
     run = project.run("check", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"check: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options = keep_memory_of_image("check", image.grid, image.dtype.itemsize, options)
     keep_freed_memory()

@@ -207,7 +207,7 @@ def _check_classes(objects: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -
 
 def _identity(measured: Sequence[Measured], groups: Mapping[str, Sequence[str]], settings: CompareSettings) -> str:
     facts = {
-        "runs": [f"{one.sample}: {one.run.id} of {one.run.manifest['ended']}" for one in measured],
+        "runs": [f"{one.sample}: {one.run.as_input}" for one in measured],
         "groups": {name: list(samples) for name, samples in groups.items()},
         "order": list(groups),
         "settings": settings.model_dump(mode="json"),

@@ -43,16 +43,6 @@ class Correctable:
         """Return where its corrections are kept."""
         return project.path / "corrections" / self.run.path.name / self.of
 
-    @property
-    def origin(self) -> str:
-        """What names the run among the inputs of others."""
-        return source_name(self.run)
-
-
-def source_name(run: Run) -> str:
-    """Return what a run is called among the inputs of those that rest on it."""
-    return f"{run.id} of {run.manifest['ended']}"
-
 
 def correctable(project: Project) -> dict[str, Correctable]:
     """Return the layers that can be corrected now, by name: cells first, then objects, then masks."""
@@ -85,7 +75,7 @@ def corrected_run(project: Project, run: Run, name: str) -> Run:
         for one in project.runs("correct")
         if one.finished
         and one.manifest.get("name") == name
-        and one.manifest.get("inputs", {}).get("source") == source_name(run)
+        and one.manifest.get("inputs", {}).get("source") == run.as_input
     ]
     return max(fits, key=lambda one: float(one.manifest.get("asked_again", one.manifest["ended"])), default=run)
 

@@ -191,7 +191,7 @@ def apply_corrections(project: Project, layer: str | None = None, options: Optio
     with open_corrections(project, found.name) as corrections:
         if not corrections.standing and not project.runs("correct"):
             raise DataError(f"nothing of {found.name} of {found.run.path.name} has been corrected yet")
-        inputs = {"source": found.origin, "edits": _fingerprint(corrections)}
+        inputs = {"source": found.run.as_input, "edits": _fingerprint(corrections)}
         run = project.run("correct", settings, inputs)
         if run.finished and not options.force:
             with project.lock():

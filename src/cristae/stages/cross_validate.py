@@ -11,6 +11,7 @@ from cristae.errors import DataError
 from cristae.learn.targets import targets_of
 from cristae.project import Project, Run
 from cristae.stages.evaluate import evaluate_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import PredictSettings, predict_settings
@@ -53,9 +54,7 @@ def cross_validate(project: Project, settings: TrainSettings, options: Options |
     begun = beginning(project, settings)
     inputs |= begun.inputs
     run = project.run("crossvalidate", begun.anonymous, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"cross-validation: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options, "cross-validation"):
         return run
     keep_memory("train", project, settings, options)
     how, options = keep_memory("predict", project, how, options)

@@ -20,6 +20,7 @@ from cristae.errors import DataError
 from cristae.files import write_atomically
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
 from cristae.stages.predict import predict_settings
@@ -74,11 +75,9 @@ def doctor(project: Project, settings: DoctorSettings | None = None, options: Op
             f"make it first: cristae evaluate {project.path} --cross-validate, or cristae doctor {project.path} "
             "--cross-validate"
         )
-    inputs = {"crossvalidate": f"{checked.id} of {checked.manifest['ended']}"}
+    inputs = {"crossvalidate": checked.as_input}
     run = project.run("doctor", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"doctor: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     with project.lock(), project.record(run, settings, inputs):
         places, n_wrong = [], {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from cristae.advice.effort import COLUMNS, count_corrections, meter
+from cristae.corrections.journal import Journal
+from cristae.errors import DataError
 from cristae.project import Project, Run
 
 _BASES = {"evaluate": "truth", "crossvalidate": "left-out slices", "quality": "expected"}
@@ -54,16 +56,13 @@ def effort_in_words(project: Project) -> str:
 def kept_corrections(project: Project) -> pd.DataFrame | None:
     """Return the entries of the journals of corrections in a project: ``time`` and ``kind``; None without any.
 
-    A journal is lines that end in a JSON object each; what cannot be read counts for nothing here.
+    A journal that is damaged counts for nothing here.
     """
-    rows = []
-    for path in sorted((project.path / "corrections").rglob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line[line.index("{") :])
-                rows.append((datetime.fromisoformat(entry["time"]), str(entry["kind"])))
-            except (ValueError, KeyError, TypeError):
-                continue
+    rows: list[tuple[datetime, str]] = []
+    for path in sorted((project.path / "corrections").glob("*/*/journal.jsonl")):
+        with contextlib.suppress(DataError):
+            entries = Journal(path, {}, writable=False).entries
+            rows += [(datetime.fromisoformat(entry.time), entry.kind) for entry in entries]
     return pd.DataFrame(rows, columns=["time", "kind"]) if rows else None
 
 

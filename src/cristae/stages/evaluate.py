@@ -29,6 +29,7 @@ from cristae.metrics.voxel import EmptyRule
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.calibration import Certainty
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.score_cells import (
@@ -109,15 +110,13 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     labelled = _training_slices(project, predicted, classes, options)
     inputs = {
         # done again, it may differ on a GPU
-        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+        "predict": predicted.as_input if predicted else "",
         "truth": project.truth.fingerprint(classes or None),
         "labelled": ";".join(f"{name}:{','.join(map(str, slices))}" for name, slices in labelled.items()),
         **cells_inputs(project, cells),
     }
     run = project.run("evaluate", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"evaluate: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     masks = {name: _open_mask(predicted, name, project.truth) for name in classes if predicted}
     size = " × ".join(f"{length:g}" for length in project.truth.grid.voxel_size)

@@ -23,6 +23,7 @@ from cristae.features.glcm import step_lengths_nm
 from cristae.files import write_atomically
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.measuring import tables
 from cristae.stages.measuring.sample import Meter, Sample, Walk
@@ -61,9 +62,7 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
     source = find_source(project, settings, options)
     # Memory decides how the work is done, not what comes out.
     run = project.run("measure", settings.model_copy(update={"max_ram_gb": None}), source.inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"measure: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options.check()
     settings, options = keep_memory("measure", project, settings, options)

@@ -36,6 +36,7 @@ from cristae.meshing.smooth import enclosed_volume, surface_area
 from cristae.palette import class_colour
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import n_threads, within
 from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.sources import Source, find_source, open_sample
@@ -112,9 +113,7 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         raise UsageError(f"no objects of {', '.join(strange)} to mesh; there are {', '.join(source.classes)}")
     inputs = {name: value for name, value in source.inputs.items() if name not in ("image", "features")}
     run = project.run("mesh", settings.model_copy(update={"block_side": 256}), inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"mesh: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     level = _level(project, source, settings)
     settings, options = _keep_memory(_level_shape(project, source, level), source, settings, options)

@@ -28,7 +28,7 @@ from cristae.geometry import Block, Grid, Voxels, blocks
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
-from cristae.stages.corrected import corrections_of, open_mask, source_name
+from cristae.stages.corrected import corrections_of, open_mask
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
@@ -65,7 +65,7 @@ def mask_classes(project: Project, predicted: Run) -> tuple[str, ...]:
 
 def objects_inputs(project: Project, predicted: Run) -> dict[str, str]:
     """Return what the objects of a prediction depend on: the prediction, and corrections of its masks."""
-    return {"predict": source_name(predicted)} | corrections_of(project, predicted, mask_classes(project, predicted))
+    return {"predict": predicted.as_input} | corrections_of(project, predicted, mask_classes(project, predicted))
 
 
 def objects(project: Project, settings: ObjectsSettings | None = None, options: Options | None = None) -> Run:

@@ -29,6 +29,7 @@ from cristae.errors import DataError
 from cristae.files import write_atomically
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.layers import disagreeing, disagreement_of, open_layer
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
@@ -88,12 +89,10 @@ def quality(project: Project, settings: QualitySettings | None = None, options: 
         )
     checked, sources = current_cross_validation(project), find_sources(project, predicted, options)
     named = {"predict": predicted, "crossvalidate": checked, **sources.runs}
-    inputs = {stage: f"{run.id} of {run.manifest['ended']}" if run else "" for stage, run in named.items()}
+    inputs = {stage: run.as_input if run else "" for stage, run in named.items()}
     inputs["image"] = project.image_fingerprint
     run = project.run("quality", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"quality: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options.check()
     with project.lock(), project.record(run, settings, inputs):

@@ -34,6 +34,7 @@ from cristae.rendering.scale_bar import add_scale_bar
 from cristae.rendering.scene import Plane, Solid, bounds, solid, take_picture
 from cristae.rendering.shade import Look
 from cristae.settings import resolve_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import n_threads, within
 from cristae.stages.mesh import MeshSettings, colour_index, mesh, mesh_settings, open_meshes
 from cristae.stages.options import Options
@@ -93,7 +94,7 @@ def render(
     _check(project, settings, tuple(meshed.manifest["classes"]))
     form = _form(settings, options)
     inputs = {
-        "mesh": f"{meshed.id} of {meshed.manifest['ended']}",
+        "mesh": meshed.as_input,
         "form": form,
     }
     if settings.planes or settings.movie == "slices":
@@ -102,9 +103,7 @@ def render(
     if parents is not None:
         inputs["anatomy"] = parents[0]
     run = project.run("render", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"render: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     _, options = within("render", needs(meshed, settings, form), (0.0, max(1, n_threads(options))), options)
     with project.lock(), project.record(run, settings, inputs):
@@ -180,7 +179,7 @@ def _parents(project: Project, settings: RenderSettings) -> tuple[str, pd.DataFr
             f"{project.path} (it knows what cristae found, not the truth), or colour by object or class"
         )
     table = pd.read_parquet(run.path / "parents.parquet", columns=["class", "object_id", "parent_cell_id"])
-    return f"{run.id} of {run.manifest['ended']}", table
+    return run.as_input, table
 
 
 def _scene(

@@ -123,7 +123,7 @@ def last_cells(project: Project) -> tuple[Run, Run | None] | None:
     separated, tracked = project.latest("cells"), project.latest("track")
     if separated is None:
         return None
-    made = f"{separated.id} of {separated.manifest['ended']}"
+    made = separated.as_input
     fits = tracked is not None and tracked.manifest["inputs"].get("cells") == made
     return separated, tracked if fits else None
 
@@ -146,7 +146,7 @@ def cells_inputs(project: Project, found: FoundCells | None) -> dict[str, str]:
     """Return what the scores of cells rest on, as the fingerprints of a run; empty texts without cells."""
     if found is None:
         return {"cells_found": "", "cells_truth": ""}
-    made = f"{found.run.stage} {found.run.id} of {found.run.manifest['ended']}"
+    made = f"{found.run.stage} {found.run.as_input}"
     return {"cells_found": made, "cells_truth": project.truth.fingerprint([found.name])}
 
 

@@ -193,7 +193,7 @@ def _rests_on_truth(run: Run) -> bool:
 
 def _name(run: Run | None) -> str:
     """Return what a run is called among the inputs of those that rest on it."""
-    return f"{run.id} of {run.manifest['ended']}" if run else ""
+    return run.as_input if run else ""
 
 
 def _command(project: Project, stage: str) -> str:

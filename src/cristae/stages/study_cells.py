@@ -32,6 +32,7 @@ from cristae.project import Project, Run
 from cristae.separation.separate import METHODS
 from cristae.settings import resolve_settings
 from cristae.stages.cells_settings import CellsSettings, cells_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.gaps import GapSources
 from cristae.stages.left_out import LeftOut, Plan, plan_gap
 from cristae.stages.limits import n_threads, within
@@ -108,13 +109,11 @@ def study_cells(
     inputs = {
         "image": project.image_fingerprint,
         "truth": project.truth.fingerprint([name]),
-        "predict": f"{predicted.id} of {predicted.manifest['ended']}" if predicted else "",
+        "predict": predicted.as_input if predicted else "",
         "separation": json.dumps(how.model_dump(mode="json", exclude=_ELSEWHERE), sort_keys=True),
     }
     run = project.run("study_cells", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"study cells: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options, "study cells"):
         return run
     interior, boundary = (_map(predicted, f"{name}_{part}") for part in ("interior", "boundary"))
     sources = GapSources(project, name, interior, boundary, (), from_truth=True)

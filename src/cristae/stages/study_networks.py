@@ -34,6 +34,7 @@ from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.evaluate import evaluate_settings
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import within_processes
 from cristae.stages.options import Options
 from cristae.stages.predict import predict_settings
@@ -145,9 +146,7 @@ def study_networks(
         "trials": " ".join(bench.name(trial) for trial in trials),
     }
     run = project.run("study_networks", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"study: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options, "study"):
         return run
     bench, options = _keep_memory(bench, trials, options)
     options.check()

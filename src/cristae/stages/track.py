@@ -24,6 +24,7 @@ from cristae.io.ome_zarr import build_pyramid, open_volume, shard_shape
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.cells import slice_layer
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.planes import Planes
@@ -76,11 +77,9 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     if cells is None:
         raise DataError(f"{project.path} has no separated cells yet; find them with: cristae cells {project.path}")
     name = str(cells.manifest["name"])
-    inputs = {"cells": f"{cells.id} of {cells.manifest['ended']}"}
+    inputs = {"cells": cells.as_input}
     run = project.run("track", settings, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"track: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     options.check()
     settings, options = keep_memory("track", project, settings, options)

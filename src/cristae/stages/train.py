@@ -23,6 +23,7 @@ from cristae.learn.targets import Target, targets_of
 from cristae.nets.contract import Build
 from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
+from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
@@ -53,9 +54,7 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     inputs = {"image": project.image_fingerprint, "labels": project.annotations.fingerprint(classes)}
     inputs |= begun.inputs
     run = project.run("train", begun.anonymous, inputs)
-    if run.finished and not options.force:
-        project.ask_again(run)
-        options.notify(f"train: nothing to do, {run.path.name} is finished (do it again with --force)")
+    if nothing_to_do(project, run, options):
         return run
     keep_memory("train", project, settings, options)
     keep_freed_memory()

@@ -12,7 +12,7 @@ from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.stages.anatomy import current_objects
-from cristae.stages.corrected import corrected_run, corrections_of, newest_cells, source_name
+from cristae.stages.corrected import corrected_run, corrections_of, newest_cells
 from cristae.stages.measuring.sample import Known, Layer, Sample
 from cristae.stages.measuring.settings import EVERY, MeasureSettings
 from cristae.stages.objects import ObjectsSettings, label_objects, mask_classes
@@ -89,12 +89,12 @@ def _found(project: Project, options: Options) -> Source:
     if cells is not None:
         name = str(cells.manifest["name"])
         runs[name] = corrected_run(project, cells, name)
-        inputs |= {cells.stage: source_name(cells)} | corrections_of(project, cells, [name])
+        inputs |= {cells.stage: cells.as_input} | corrections_of(project, cells, [name])
     if predicted is not None and mask_classes(project, predicted):
         labelled = current_objects(project, options)
         names = [str(name) for name in labelled.manifest["classes"]]
         runs |= {name: corrected_run(project, labelled, name) for name in names}
-        inputs |= {"objects": source_name(labelled)} | corrections_of(project, labelled, names)
+        inputs |= {"objects": labelled.as_input} | corrections_of(project, labelled, names)
     if not runs:
         raise DataError(
             f"{project.path} has no objects or cells yet; find some with: cristae predict {project.path}, or measure "
