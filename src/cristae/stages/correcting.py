@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,9 +25,10 @@ from cristae.corrections.store import Corrections
 from cristae.corrections.tools import highest_id
 from cristae.errors import DataError, UsageError
 from cristae.files import write_atomically
-from cristae.geometry import Box
+from cristae.geometry import Block, Box, blocks
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume, shard_shape
 from cristae.io.stored import StoredArray
+from cristae.metrics.instance import Contingency, add_up, contingency
 from cristae.project import Project, Run
 from cristae.stages.corrected import Correctable, correctable, corrected_run
 from cristae.stages.objects import write_table
@@ -174,7 +176,8 @@ def edits_of(project: Project) -> dict[str, tuple[int, bool]]:
 def apply_corrections(project: Project, layer: str | None = None, options: Options | None = None) -> Run:
     """Make a run of a layer as it was corrected: measured, meshed and exported in place of the one that was found.
 
-    Writes ``<class>.ome.zarr``, shown beside the image too, and ``edits`` (the audit table) as Parquet and CSV.
+    Writes ``<class>.ome.zarr``, shown beside the image too, and as Parquet and CSV ``edits`` (the audit table) and, of
+    layers with ids, ``objects`` (a row per object: ``class``, ``object_id``, ``n_voxels``, ``volume_um3``).
 
     Raises
     ------
@@ -202,6 +205,8 @@ def apply_corrections(project: Project, layer: str | None = None, options: Optio
         options.check()
         with project.lock(), project.record(run, settings, inputs):
             _write_corrected(corrections, run, found, options)
+            if corrections.original.dtype != np.uint8:
+                write_table(_count(run, found.of, options), run.path / "objects")
             write_table(audit(corrections), run.path / "edits")
             publish(run.path / f"{found.of}.ome.zarr", project.image_path / "labels" / found.shown)
             n_edits = len(corrections.standing)
@@ -326,6 +331,33 @@ def _write_corrected(corrections: Corrections, run: Run, found: Correctable, opt
     execution = Execution(options.executor, options.progress("correct"), journal)
     map_blocks(_same, [corrections.volume()], [target], block_shape=shard_shape(target), execution=execution)
     build_pyramid(path, options.crew(run.path).unordered)
+
+
+def _count(run: Run, name: str, options: Options) -> pd.DataFrame:
+    """Return a row per object of the corrected layer."""
+    volume = open_volume(run.path / f"{name}.ome.zarr")
+    todo = list(blocks(volume.grid.box, shard_shape(volume)))
+    progress = options.progress(f"count {name}")
+
+    def work(block: Block) -> Contingency:
+        labels = volume.read(block.write)
+        return contingency(labels, labels)
+
+    counts = []
+    for done, count in enumerate(options.crew(run.path).unordered(work, todo), start=1):
+        counts.append(count)
+        progress(done, len(todo))
+    found = add_up(counts)
+    there = found.truth != 0
+    n_voxels = found.n_voxels[there]
+    return pd.DataFrame(
+        {
+            "class": pd.Series([name] * int(there.sum()), dtype="str"),
+            "object_id": found.truth[there],
+            "n_voxels": n_voxels,
+            "volume_um3": n_voxels * (math.prod(volume.grid.voxel_size) / 1e9),
+        }
+    )
 
 
 def _same(_: Any, labels: np.ndarray) -> np.ndarray:
