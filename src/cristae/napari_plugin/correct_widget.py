@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit
 
 from cristae.corrections import tools
 from cristae.corrections.journal import Entry
@@ -17,7 +17,8 @@ from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError, UsageError
 from cristae.geometry import Voxels
 from cristae.napari_plugin.painting import Painting
-from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.panel import PaintingPanel
+from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import VERMILLION, class_colour
 from cristae.stages.corrected import correctable
@@ -26,7 +27,7 @@ from cristae.stages.correcting import apply_corrections, boundary_of, feed_corre
 SEEDS = "seeds of a split"
 
 
-class CorrectWidget(QWidget):  # type: ignore[misc]
+class CorrectWidget(PaintingPanel):
     """Corrects cells, objects and masks of the project that is open.
 
     Parameters
@@ -35,10 +36,10 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         The viewer; napari gives it.
     """
 
+    not_open = "open a layer for correction first: choose it, and click Correct"
+
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self.viewer, self.told = napari_viewer, Told()
-        self.painting: Painting | None = None
+        super().__init__(napari_viewer)
         self.picked: list[Voxels] = []
         self.layers = QComboBox()
         self.layers.setObjectName("layers")
@@ -52,19 +53,14 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.complete = QCheckBox("this slice is complete now")
         self.complete.setObjectName("complete")
         self.count = QLabel("")
-        layout = QVBoxLayout(self)
-        for widget in (
+        layout = self.stack(
             row(self.layers, button("List layers", self.list_layers, "Look what there is to correct")),
             row(
                 button("Correct", self.begin, "Open a layer for correction"),
                 button("Stop", self.end, "Close it, so that others can correct"),
             ),
             wrapped("Paint, erase and fill with the tools of the layer."),
-            row(
-                button("Undo", self.undo, "Take back the last edit (Ctrl-Z)"),
-                button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
-                button("New id", self.new_id, "Paint with an id that no object has"),
-            ),
+            self.history_buttons(),
             self.pick,
             self.ids,
             row(
@@ -80,9 +76,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             row(self.complete, button("Feed slice", self.feed, "Make labels of this slice, to learn from")),
             button("Apply", self.apply, "Make a run of the corrected layer, to be measured and exported"),
             self.count,
-            self.told.line,
-        ):
-            layout.addWidget(widget)
+        )
         layout.addStretch()
         self.told.guarded(self.list_layers)
 
@@ -133,18 +127,6 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.picked.clear()
         self.count.setText("")
 
-    def new_id(self) -> None:
-        """Paint with an id that no object has."""
-        self.told.guarded(lambda: self._painting().choose_new_id())
-
-    def undo(self) -> None:
-        """Take back the last edit."""
-        self.told.guarded(lambda: self._painting().undo())
-
-    def redo(self) -> None:
-        """Do the edit again that was undone last."""
-        self.told.guarded(lambda: self._painting().redo())
-
     def merge(self) -> None:
         """Merge the objects whose ids are given."""
         self.told.guarded(lambda: self._edit_objects(tools.merge))
@@ -163,7 +145,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._reassign)
 
     def _reassign(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         if not self.picked:
             raise UsageError("click an island first, with 'click picks objects' switched on")
         at, label = self.picked[-1], int(painting.layer.selected_label)
@@ -175,7 +157,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._seeds)
 
     def _seeds(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         self._drop_seeds()
         keywords = placed(painting.corrections.original) | {"name": SEEDS, "ndim": 3, "size": self._few_pixels()}
         points = self.viewer.add_points(None, **keywords, face_color=VERMILLION, metadata={"cristae_seeds": True})
@@ -184,7 +166,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def _few_pixels(self) -> float:
         """Return how many voxels are a dozen pixels of the screen now."""
-        voxel = self._painting().corrections.original.grid.voxel_size[2]
+        voxel = self.opened().corrections.original.grid.voxel_size[2]
         return max(1.0, 12 / (float(self.viewer.scene.camera.zoom) * voxel))
 
     def split(self) -> None:
@@ -192,7 +174,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._split)
 
     def _split(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         points = [layer for layer in self.viewer.layers if layer.metadata.get("cristae_seeds")]
         places = [tuple(round(float(n)) for n in one) for layer in points for one in layer.data]
         if len(places) < 2:
@@ -214,7 +196,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._feed)
 
     def _feed(self) -> None:
-        z, complete = self._painting().z, self.complete.isChecked()
+        z, complete = self.opened().z, self.complete.isChecked()
         self._apart(lambda project, name: feed_corrections(project, name, [z], complete=complete))
         self.told.say(f"slice {z} is among the labels{', complete' * complete}; train again to learn from it")
 
@@ -228,7 +210,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def _apart(self, action: Any) -> Any:
         """Do what opens the corrections itself, between closing and opening them."""
-        painting = self._painting()
+        painting = self.opened()
         project, name = opened_project(self.viewer), str(painting.layer.name).removesuffix(" (corrected)")
         painting.corrections.close()
         try:
@@ -239,13 +221,8 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             self._count()
 
     def _edit(self, action: Any) -> Entry | None:
-        painting = self._painting()
+        painting = self.opened()
         return painting.edit(lambda: action(painting.corrections))
-
-    def _painting(self) -> Painting:
-        if self.painting is None:
-            raise UsageError("open a layer for correction first: choose it, and click Correct")
-        return self.painting
 
     def _ids(self) -> list[int]:
         words = self.ids.text().replace(",", " ").split()
@@ -263,7 +240,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self._count()
 
     def _count(self) -> None:
-        n = len(self._painting().corrections.standing)
+        n = len(self.opened().corrections.standing)
         self.count.setText(f"{n} edit{'s' * (n != 1)} hold; all on disk")
 
     def _picking(self, on: bool) -> None:
@@ -287,8 +264,3 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
     def _drop_seeds(self) -> None:
         for layer in [one for one in self.viewer.layers if one.metadata.get("cristae_seeds")]:
             self.viewer.layers.remove(layer)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
-        """Close the corrections with the widget."""
-        self.end()
-        super().closeEvent(event)
