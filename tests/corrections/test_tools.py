@@ -177,10 +177,3 @@ def test_other_edits_that_cannot_be_are_refused(corrections, tmp_path):
                 edit()
         tools.paint(of_mask, 0, [(0, 0)], 1, radius=0)
         assert everything(of_mask)[0, 0, 0] == 1
-
-
-def test_the_highest_id_is_found(tmp_path):
-    labels = cells()
-    labels[4, 23, 29] = 2**32 - 2
-    assert tools.highest_id(store_layer(tmp_path / "a.ome.zarr", labels)) == 2**32 - 2
-    assert tools.highest_id(store_layer(tmp_path / "b.ome.zarr", np.zeros(SHAPE, np.uint32))) == 0

@@ -17,11 +17,12 @@ import cristae
 from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.cli import main
 from cristae.corrections import tools
+from cristae.corrections.ids import highest_id, known_highest, new_ids
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.io.ome_zarr import n_levels, open_volume
 from cristae.report.layers import shown_layers
 from cristae.stages.corrected import correctable, corrected_objects
-from cristae.stages.correcting import audit, boundary_of, new_ids
+from cristae.stages.correcting import audit, boundary_of
 from cristae.stages.options import Options
 from cristae.stages.score_cells import cells_table
 from cristae.stages.status import is_stale
@@ -131,6 +132,20 @@ def test_what_is_measured_and_exported_is_what_was_corrected(project, tmp_path):
     assert int(table["n_voxels"][0]) == int(np.isin(cells_of(project), (300, 70_001)).sum())
     cristae.export(project, "cell", tmp_path / "cells.nrrd")
     assert set(np.unique(nrrd.read(str(tmp_path / "cells.nrrd"))[0])) == {0, 300}
+
+
+def test_ids_that_a_run_noted_are_not_looked_for(project):
+    with cristae.correct(project) as opened:
+        assert known_highest(opened) == 70_001 == highest_id(opened.original)
+    with cristae.correct(project, "dot/objects") as opened:
+        assert known_highest(opened) == 2 == highest_id(opened.original)
+    track = project.latest("track")
+    track.update(highest_id=80_000)  # made anew
+    with cristae.correct(project) as opened:
+        assert new_ids(opened, 1) == (80_001,)
+    shutil.rmtree(track.path)
+    with cristae.correct(project) as opened:  # separated cells say nothing of it
+        assert known_highest(opened) is None and new_ids(opened, 1) == (70_002,)
 
 
 def scores_of(run):

@@ -216,17 +216,6 @@ def split(
     return entry
 
 
-def highest_id(volume: Volume) -> int:
-    """Return the highest id of a layer, reading all of it once, slab by slab."""
-    depth, height, width = volume.shape
-    thickness = max(1, 2**26 // max(1, height * width))
-    highest = 0
-    for z in range(0, depth, thickness):
-        slab = volume.read(Box((z, 0, 0), (min(depth, z + thickness), height, width)))
-        highest = max(highest, int(slab.max(initial=0)))
-    return highest
-
-
 def _relabel(corrections: Corrections, kind: str, at: Voxels, label: int, scope: Scope) -> Entry | None:
     corrections.check_label(label)
     before = _label_at(corrections, at)

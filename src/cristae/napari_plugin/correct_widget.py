@@ -22,7 +22,7 @@ from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import VERMILLION, class_colour
 from cristae.stages.corrected import correctable
-from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, new_ids, open_corrections
+from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, open_corrections
 
 SEEDS = "seeds of a split"
 
@@ -120,6 +120,7 @@ class CorrectWidget(PaintingPanel):
 
     def end(self) -> None:
         """Close the layer under correction."""
+        super().end()
         if self.painting is not None:
             self.painting.close()
             self.painting = None
@@ -182,14 +183,14 @@ class CorrectWidget(PaintingPanel):
         layer = str(painting.layer.name).removesuffix(" (corrected)")
         boundary = boundary_of(opened_project(self.viewer), layer)
         slices = (painting.z, painting.z) if self.plane_only.isChecked() else None
-        done = self._edit(
-            lambda c: tools.split(
-                c, [[(z, y, x)] for z, y, x in places], new_ids(c, len(places) - 1), boundary=boundary, slices=slices
-            )
-        )
-        if done is not None:
-            self._drop_seeds()
-            self.viewer.layers.selection.active = painting.layer
+
+        def action(ids: tuple[int, ...]) -> None:
+            seeds = [[(z, y, x)] for z, y, x in places]
+            if self._edit(lambda c: tools.split(c, seeds, ids, boundary=boundary, slices=slices)) is not None:
+                self._drop_seeds()
+                self.viewer.layers.selection.active = painting.layer
+
+        self.with_new_ids(len(places) - 1, action)
 
     def feed(self) -> None:
         """Make annotations of the slice that is shown."""

@@ -74,7 +74,8 @@ class LabelWidget(PaintingPanel):
             number = project.classes.index(name) if name in project.classes else len(project.classes)
             keywords["colormap"] = mask_colours(class_colour(number))
         try:
-            self.painting = Painting(self.viewer, labelling.corrections, keywords, self._edited)
+            slices = labelling.labelled_slices
+            self.painting = Painting(self.viewer, labelling.corrections, keywords, self._edited, slices)
         except BaseException:
             labelling.corrections.close()
             raise
@@ -92,6 +93,7 @@ class LabelWidget(PaintingPanel):
 
     def end(self) -> None:
         """Save all slices, and close the class."""
+        super().end()
         if self.labelling is None or self.painting is None:
             return
         labelling, painting = self.labelling, self.painting

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from cristae.errors import UsageError
+from cristae.corrections.ids import highest_id, known_highest, new_ids, note_highest
+from cristae.errors import CristaeError, DataError, UsageError
+from cristae.napari_plugin.background import Background
 from cristae.napari_plugin.painting import Painting
 from cristae.napari_plugin.parts import Told, button, row
 
@@ -41,6 +44,7 @@ class PaintingPanel(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.painting: Painting | None = None
+        self._search: Background | None = None
 
     def history_buttons(self, *more: QWidget) -> QWidget:
         """Return a row of buttons for undo, redo and a new id."""
@@ -60,8 +64,54 @@ class PaintingPanel(Panel):
         self.told.guarded(lambda: self.opened().redo())
 
     def new_id(self) -> None:
-        """Paint with an id that no object has."""
-        self.told.guarded(lambda: self.opened().choose_new_id())
+        """Paint with an id that no object has; 1 in a mask."""
+        self.told.guarded(self._new_id)
+
+    def _new_id(self) -> None:
+        layer = self.opened().layer
+        if self.opened().is_mask:
+            layer.selected_label = 1
+        else:
+            self.with_new_ids(1, lambda ids: setattr(layer, "selected_label", ids[0]))
+
+    def with_new_ids(self, n: int, action: Callable[[tuple[int, ...]], object]) -> None:
+        """Do something with ids that no object has: now, or as soon as all of the layer was looked at for them.
+
+        Parameters
+        ----------
+        n
+            How many ids.
+        action
+            Given the ids; not called if the layer is closed before they are known.
+
+        Raises
+        ------
+        UsageError
+            If no layer is open, its ids are being looked at already, or there is no number left.
+        """
+        painting = self.opened()
+        if known_highest(painting.corrections) is not None:
+            action(new_ids(painting.corrections, n))
+            return
+        if self._search is not None:
+            raise UsageError("the ids of this layer are still being looked at; do it again when that is done")
+        original, slices = painting.corrections.original, painting.slices
+        self.told.say("looking at the ids of this layer, once; you can go on meanwhile")
+        self._search = Background(
+            lambda progress: highest_id(original, slices, progress),
+            lambda done, total: self.told.say(f"looking at the ids of this layer: {done} of {total} blocks"),
+            lambda found: self.told.guarded(lambda: self._looked(found, n, action)),
+        )
+
+    def _looked(self, found: Any, n: int, action: Callable[[tuple[int, ...]], object]) -> None:
+        self._search = None
+        if isinstance(found, OSError):
+            raise DataError(f"the ids of this layer cannot be read: {found}") from found
+        if isinstance(found, CristaeError):
+            raise found
+        note_highest(self.opened().corrections, found)
+        self.told.say(f"the highest id was {found}")
+        action(new_ids(self.opened().corrections, n))
 
     def opened(self) -> Painting:
         """Return what is painted in.
@@ -77,7 +127,9 @@ class PaintingPanel(Panel):
 
     def end(self) -> None:
         """Close the layer that is open."""
-        raise NotImplementedError
+        if self._search is not None:
+            self._search.stop()
+            self._search = None
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
         """Close the layer with the widget."""

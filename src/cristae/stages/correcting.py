@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.blockwise import Execution, Journal, map_blocks
+from cristae.corrections.ids import known_highest, note_highest
 from cristae.corrections.store import Corrections
-from cristae.corrections.tools import highest_id
 from cristae.errors import DataError, UsageError
-from cristae.files import write_atomically
 from cristae.geometry import Block, Box, blocks
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume, shard_shape
 from cristae.io.stored import StoredArray
@@ -106,7 +105,20 @@ def open_corrections(
     guard()
     about = {"layer": found.name, "run": found.run.path.name}
     folder = found.folder(project)
-    return Corrections(folder, open_volume(found.path), by=by, about=about, guard=guard, read_only=read_only)
+    opened = Corrections(folder, open_volume(found.path), by=by, about=about, guard=guard, read_only=read_only)
+    highest = _highest_made(found)
+    if not read_only and highest is not None and known_highest(opened) != highest:
+        note_highest(opened, highest)
+    return opened
+
+
+def _highest_made(found: Correctable) -> int | None:
+    """Return the highest id that a run has given, where it noted that: then nobody need look for it."""
+    facts = found.run.manifest
+    highest = facts.get("highest_id", facts.get("n_objects") if found.run.stage == "objects" else None)
+    if isinstance(highest, Mapping):  # objects are numbered from 1 without holes
+        highest = highest.get(found.of)
+    return None if highest is None else int(highest)
 
 
 def boundary_of(project: Project, layer: str | None = None) -> Volume | None:
@@ -117,19 +129,6 @@ def boundary_of(project: Project, layer: str | None = None) -> Volume | None:
         return None
     volume = open_volume(path)
     return volume if volume.shape == open_volume(found.path).shape and volume.dtype == np.uint8 else None
-
-
-def new_ids(corrections: Corrections, n: int) -> tuple[int, ...]:
-    """Return ids that no object of a layer has or had; the layer is read once for that, the first time."""
-    noted = corrections.folder / "highest.json"
-    try:
-        highest = int(json.loads(noted.read_text())["highest_id"])
-    except (FileNotFoundError, ValueError, KeyError):
-        highest = highest_id(corrections.original)
-        corrections.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(noted, json.dumps({"highest_id": highest}) + "\n")
-    highest = max([highest, *(one for entry in corrections.entries for one in entry.ids)])
-    return tuple(corrections.check_label(highest + 1 + i) for i in range(n))
 
 
 def audit(corrections: Corrections) -> pd.DataFrame:

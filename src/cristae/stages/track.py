@@ -179,6 +179,7 @@ def _write_tables(tracks: Tracks, run: Run) -> dict[str, Any]:
     kinds = objects["kind"].value_counts()
     return {
         "n_objects": len(objects),
+        "highest_id": int(max(tracks.ids.max(initial=0), tracks.shared.id.max(initial=0))),
         "n_lonely_islands": int(kinds.get("island", 0)),
         "n_new_bodies": int(kinds.get("body", 0)),
         "n_conflicts": len(conflicts),
