@@ -25,6 +25,8 @@ from cristae.stages.corrected import correctable
 from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, open_corrections
 
 SEEDS = "seeds of a split"
+MOST = 2**27
+"""Voxels that the window waits for while it is seen what hangs together: some seconds. The command line takes more."""
 
 
 class CorrectWidget(PaintingPanel):
@@ -69,7 +71,7 @@ class CorrectWidget(PaintingPanel):
             ),
             row(
                 button("Seeds", self.seeds, "Click one point into each part of an object, then split"),
-                button("Split", self.split, "Split the object at its points"),
+                button("Split", self.split, "Split the object at its points; a huge one: cristae correct split"),
             ),
             self.plane_only,
             button("Reassign island", self.reassign, "Give what was clicked last the selected label"),
@@ -151,7 +153,7 @@ class CorrectWidget(PaintingPanel):
             raise UsageError("click an island first, with 'click picks objects' switched on")
         at, label = self.picked[-1], int(painting.layer.selected_label)
         scope: tools.Scope = "slice" if self.plane_only.isChecked() else "volume"
-        self._edit(lambda c: tools.reassign(c, at, label, scope))
+        self._edit(lambda c: tools.reassign(c, at, label, scope, most=MOST))
 
     def seeds(self) -> None:
         """Show a layer of points; each is a seed of a part."""
@@ -186,7 +188,10 @@ class CorrectWidget(PaintingPanel):
 
         def action(ids: tuple[int, ...]) -> None:
             seeds = [[(z, y, x)] for z, y, x in places]
-            if self._edit(lambda c: tools.split(c, seeds, ids, boundary=boundary, slices=slices)) is not None:
+            if (
+                self._edit(lambda c: tools.split(c, seeds, ids, boundary=boundary, slices=slices, most=MOST))
+                is not None
+            ):
                 self._drop_seeds()
                 self.viewer.layers.selection.active = painting.layer
 
