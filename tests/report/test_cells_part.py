@@ -247,6 +247,7 @@ def test_what_people_corrected_is_what_is_shown(project):
     row = section.partition("Mean Dice per cell")[2].partition("</tr>")[0]
     assert f"{after['dice_mean']:.3f}" in row and f"{before['dice_mean']:.3f}" in row
     assert "Dashed lines: before corrections." in section
+    assert "those that are left are listed" in section
     assert re.findall(r'<th scope="row" class="n">(\d+)</th><td class="n">2–3', section) == ["501"]
     assert "By hand, cell was corrected in 2 edits." in source
     told = f"the mean Dice of cells was {after['dice_mean']:.3f} ({before['dice_mean']:.3f} before corrections by hand)"

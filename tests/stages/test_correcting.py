@@ -176,6 +176,7 @@ def test_corrected_cells_are_scored_as_they_are_and_as_they_were(project):
     facts = second.manifest
     assert (facts["dice_cells"], facts["dice_cells_before"]) == (scores["dice_mean"], before["dice_mean"])
     assert any("with 1 correction" in words for words in told)
+    assert "correction" not in cells_table({name: one for name, one in before.items() if name != "n_corrections"})
     shown = cells_table(scores)
     assert "with 1 correction;" in shown and f"{before['dice_mean']:.4f}" in shown.partition("before corrections:")[2]
     with cristae.correct(project) as opened:

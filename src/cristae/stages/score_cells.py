@@ -363,7 +363,7 @@ def cells_table(scores: Mapping[str, Any]) -> str:
     columns = ("dice_mean", "dice_sd", "dice_median", "dice_worst", "pq", "ap50", "ap75")
     more = ("voi_split", "voi_merge", "arand", "island_share")
     head = f"{scores['class']}: {scores['n_cells']} cells on {scores['n_scored_slices']} slices, from {scores['run']}"
-    if words := with_corrections(scores["n_corrections"]):
+    if words := with_corrections(scores.get("n_corrections", 0)):
         head += f" {words}"
     if scores["dice_worst_id"] is not None:
         head += f"; the worst is {scores['dice_worst_id']}"
