@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from edited_layers import HIGH, SHAPE, cells, everything, store_layer
 
-from cristae.corrections import tools
+from cristae.corrections import chunks, tools
 from cristae.corrections.store import Corrections
 from cristae.errors import UsageError
 from cristae.geometry import Grid
@@ -129,11 +129,69 @@ def test_an_object_longer_than_the_first_look_is_found_whole(tmp_path):
         assert not (everything(corrections) == 4).any() and (everything(corrections)[:, 10:20, 800:890] == 7).all()
 
 
-def test_what_is_too_large_is_refused_with_the_next_step(corrections, monkeypatch):
-    monkeypatch.setattr(tools, "LARGEST", 10)
-    with pytest.raises(UsageError, match="some slices at a time"):
-        tools.reassign(corrections, (0, 9, 4), 6)
+def test_what_is_too_large_is_refused_with_the_next_step(corrections):
+    for edit in (
+        lambda: tools.reassign(corrections, (0, 9, 4), 6, most=10),
+        lambda: tools.fill(corrections, (0, 9, 4), 6, most=10),
+        lambda: tools.split(corrections, [[(0, 9, 4)], [(0, 9, 8)]], [50], most=10),
+    ):
+        with pytest.raises(UsageError, match="some slices at a time"):
+            edit()
     assert not corrections.entries
+
+
+@pytest.fixture
+def bar(tmp_path):
+    """Two balls with a bar between them, and a membrane across the bar."""
+    z, y, x = np.ogrid[:12, :40, :90]
+    labels = np.where(((y - 20) ** 2 + (x - 20) ** 2 < 15**2) | ((y - 20) ** 2 + (x - 70) ** 2 < 15**2), 4, 0) + 0 * z
+    labels[:, 17:23, 20:70] = 4
+    layer = store_layer(tmp_path / "bar.ome.zarr", labels.astype(np.uint32))
+    with Corrections(tmp_path / "bar", layer) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("at_once", "step"), [(2**27, 1), (8_000, 2), (2_000, 4)])
+@pytest.mark.parametrize("membrane", [False, True])
+def test_what_is_too_large_to_be_cut_at_once_is_cut_in_steps(bar, monkeypatch, at_once, step, membrane):
+    monkeypatch.setattr(tools, "AT_ONCE", at_once)
+    before = everything(bar)
+    walls = np.zeros(before.shape, np.uint8)
+    walls[:, :, 61] = 250
+    boundary = Volume(walls, Grid(before.shape, (30.0, 6.0, 6.0)), "probability") if membrane else None
+    done = tools.split(bar, [[(5, 20, 12)], [(5, 20, 80)]], [9], boundary=boundary)
+    found = everything(bar)
+    assert done.note == ({"step": [1, step, step]} if step > 1 else {})  # voxels are deep as they are
+    assert np.array_equal(found > 0, before > 0) and set(np.unique(found)) == {0, 4, 9}
+    cut = (found[:, 20] == 4).sum(axis=1) + np.argmax(before[5, 20] > 0)  # per slice, where the second part begins
+    assert (found[:, :, :20] != 9).all() and (found[:, :, 71:] != 4).all()
+    assert (np.abs(cut - 61) <= step).all() if membrane else ((cut > 20) & (cut < 70)).all()
+    bar.undo()
+    assert np.array_equal(everything(bar), before)
+
+
+def test_seeds_in_one_step_are_refused(bar, monkeypatch):
+    monkeypatch.setattr(tools, "AT_ONCE", 2_000)
+    with pytest.raises(UsageError, match=r"too near to that of another part .* in steps of 1,4,4 voxels"):
+        tools.split(bar, [[(5, 20, 20)], [(5, 20, 21)]], [9])
+    assert not bar.entries
+
+
+def test_a_large_edit_does_not_wait_in_memory(bar, monkeypatch):
+    monkeypatch.setattr(chunks, "MANY", 3)
+    waiting = []
+    write = chunks.Chunks.write
+
+    def watched(self, *what):
+        write(self, *what)
+        waiting.append(self.n_waiting)
+
+    monkeypatch.setattr(chunks.Chunks, "write", watched)
+    before = everything(bar)
+    tools.reassign(bar, (5, 20, 12), 6)
+    assert np.array_equal(everything(bar), np.where(before == 4, 6, before)) and max(waiting) <= 3
+    bar.undo()
+    assert np.array_equal(everything(bar), before)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +235,3 @@ def test_other_edits_that_cannot_be_are_refused(corrections, tmp_path):
                 edit()
         tools.paint(of_mask, 0, [(0, 0)], 1, radius=0)
         assert everything(of_mask)[0, 0, 0] == 1
-
-
-def test_the_highest_id_is_found(tmp_path):
-    labels = cells()
-    labels[4, 23, 29] = 2**32 - 2
-    assert tools.highest_id(store_layer(tmp_path / "a.ome.zarr", labels)) == 2**32 - 2
-    assert tools.highest_id(store_layer(tmp_path / "b.ome.zarr", np.zeros(SHAPE, np.uint32))) == 0

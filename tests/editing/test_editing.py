@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cristae.editing.region import bounds, open_faces, region_at
+from cristae.editing.region import bounds, pooled
 from cristae.editing.rename import renamed
 from cristae.editing.split import split_region
 from cristae.editing.stroke import stroke
@@ -65,27 +65,20 @@ def test_impossible_strokes_are_refused_and_those_outside_are_empty():
     assert not stroke(np.array([(50.0, 50.0)]), 3, (9, 9))[1].size
 
 
-@given(PLANES, st.data())
-def test_a_region_has_one_label_holds_its_seed_and_no_neighbour_of_that_label_is_left_out(labels, data):
-    at = tuple(data.draw(st.integers(0, n - 1)) for n in labels.shape)
-    region = region_at(labels, at)
-    assert region[at] and (labels[region] == labels[at]).all()
-    padded = np.pad(region, 1)
-    touched = padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
-    assert not (touched & ~region & (labels == labels[at])).any()
-    # And all of it is reached from the seed: a region of any of its pixels is the same.
-    other = tuple(np.argwhere(region)[-1])
-    assert np.array_equal(region, region_at(labels, other))
-    inner = bounds(region)
-    assert region[inner].sum() == region.sum() and all(all(side) for side in open_faces(region[inner]))
+@given(PLANES, st.tuples(*(st.integers(0, 5),) * 2), st.tuples(*(st.integers(1, 4),) * 2))
+def test_the_highest_of_every_few_is_kept(labels, first, step):
+    found = pooled(labels, first, step)
+    whole = np.zeros([a + n for a, n in zip(first, labels.shape, strict=True)], np.uint32)
+    whole[first[0] :, first[1] :] = labels
+    for y, x in np.ndindex(found.shape):
+        row, column = first[0] // step[0] + y, first[1] // step[1] + x
+        part = whole[row * step[0] : (row + 1) * step[0], column * step[1] : (column + 1) * step[1]]
+        assert part.size and found[y, x] == part.max()
+    ends = tuple((a + n - 1) // s - a // s + 1 for a, n, s in zip(first, labels.shape, step, strict=True))
+    assert found.shape == ends and found.dtype == labels.dtype
 
 
-def test_corners_do_not_join_and_voxels_outside_are_refused():
-    labels = np.eye(4, dtype=np.uint32)
-    assert region_at(labels, (1, 1)).sum() == 1
-    assert region_at(np.stack([labels, labels]), (0, 1, 1)).sum() == 2
-    with pytest.raises(IndexError, match="no voxel"):
-        region_at(labels, (4, 0))
+def test_the_box_of_nothing_is_empty():
     assert bounds(np.zeros((2, 3), bool)) == (slice(0, 0), slice(0, 0))
 
 

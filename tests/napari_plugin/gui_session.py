@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -20,6 +21,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QPushButton
 
+from cristae.napari_plugin import panel
 from cristae.napari_plugin.window import WIDGETS, open_window
 from cristae.project import Project
 from cristae.stages.correcting import open_corrections
@@ -112,6 +114,31 @@ def scene(viewer, project):
     check("cells are seen", viewer.layers["cell"].visible and viewer.layers["image"].visible)
 
 
+def look_for_ids(widget, layer, corrections):
+    """Let it look for the highest id, slowly, while one paints."""
+    (corrections.folder / "highest.json").unlink()
+    layer.selected_label = 1
+    look, threads = panel.highest_id, []
+
+    def slow(volume, slices, progress):
+        threads.append(threading.current_thread())
+        for n in range(15):
+            time.sleep(0.1)
+            progress(n, 15)
+        return look(volume, slices, progress)
+
+    panel.highest_id = slow
+    press(widget, "New id")
+    said = widget.told.line.text()
+    check("the window waits for no search", layer.selected_label == 1 and "looking at the ids" in said, said=said)
+    check("the search is in another thread", threads and threads[0] is not threading.main_thread())
+    press(widget, "New id")
+    check("a second search is not begun", len(threads) == 1)
+    settle(2.0)
+    check("and then the id is there", layer.selected_label == 70_002, told=widget.told.line.text())
+    panel.highest_id = look
+
+
 def correct(viewer, project, folder):
     widget = widget_of(viewer, "Correct")
     hand = Hand(viewer)
@@ -141,6 +168,7 @@ def correct(viewer, project, folder):
 
     press(widget, "New id")
     check("a new id is one that nobody has", layer.selected_label == 70_002, label=layer.selected_label)
+    look_for_ids(widget, layer, corrections)
     layer.mode = "erase"
     hand.drag([(20, 5), (20, 40)], layer)
     check("the eraser erases", not widget.painting.live[4][20, 12:38].any())

@@ -105,6 +105,46 @@ def test_npe2_accepts_the_manifest():
     assert done.stdout.strip() == "cristae", done.stderr
 
 
+_SEARCH = """
+import sys, threading, time
+from qtpy.QtCore import QCoreApplication, QTimer
+from cristae.errors import DataError
+from cristae.napari_plugin.background import Background
+
+app, said, here = QCoreApplication(sys.argv), [], threading.get_ident()
+
+def work(progress):
+    assert threading.get_ident() != here
+    for n in range(4):
+        time.sleep(0.15)
+        progress(n, 4)
+    return 7
+
+def fail(progress):
+    raise DataError("no")
+
+def told(*what):
+    assert threading.get_ident() == here
+    said.append(what)
+
+one = Background(work, told, lambda found: told("end", found))
+other = Background(fail, told, lambda found: told(str(found)))
+stopped = Background(work, lambda *_: sys.exit(3), lambda _: sys.exit(3))
+stopped.stop()
+QTimer.singleShot(1500, app.quit)
+app.exec()
+assert ("no",) in said and said[-1] == ("end", 7) and len(said) >= 4, said
+"""
+
+
+def test_reading_beside_the_window_is_told_in_its_thread():
+    for name in ("qtpy", "PySide6"):
+        if not find_spec(name):
+            pytest.skip(f"needs {name}")
+    done = subprocess.run([sys.executable, "-c", _SEARCH], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_everything_but_the_widgets_loads_without_qt_and_napari():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('qtpy', 'PySide6', 'PyQt6', 'napari', 'vispy')))\n"

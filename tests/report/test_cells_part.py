@@ -15,13 +15,17 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pydantic import BaseModel
 
+import cristae
+from cristae.corrections import tools
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, write_facts
 from cristae.palette import rgb
 from cristae.project import Project
 from cristae.report.build import build_report
 from cristae.report.cells import middles
+from cristae.report.layers import shown_layers
 from cristae.report.objects import BASE, colours_of, draw_objects, parts_of
+from cristae.report.rows import object_rows
 from cristae.stages.choose import flow_adds_nothing
 from cristae.stages.evaluate import evaluate
 from report_pages import words_of
@@ -211,6 +215,47 @@ def test_all_of_it(project):
     assert [f"{1000 * i + 7:,}" for i in range(11, 1, -1)] == re.findall(r"<td class=\"n\">([\d,]+007)</td>", section)
     assert "1,234" in section and "0.750" in section
     assert "How good is it?" not in source, "no masks were scored"
+
+
+def test_what_people_corrected_is_what_is_shown(project):
+    separated = give_cells(project)
+    give_tracks(project, separated)
+    truth = cells()
+    truth[truth == 90] = 1
+    project.truth.write_slices("cell", list(enumerate(truth)))
+    before = json.loads((evaluate(project).path / "scores.json").read_text())["cells"]
+    assert "correction" not in page_of(project)
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [1, 90])
+        tools.paint(opened, 6, [(10, 28)], 501, radius=0)  # of all islands in the table, one is there
+    source = page_of(project)
+    assert (
+        "cell is shown without its last corrections (2 hold)" in source and "correct apply bx1 --layer cell" in source
+    )
+    assert "before corrections" not in source
+    cristae.apply_corrections(project)
+    source = page_of(project)
+    assert "cells were corrected since they were scored" in source and "without its last" not in source
+    assert "Shown as people corrected it: cell with 2 corrections." in source
+    run = evaluate(project)
+    after = json.loads((run.path / "scores.json").read_text())["cells"]
+    assert after["dice_mean"] > before["dice_mean"]
+    source = page_of(project)
+    section = section_of(source)
+    assert "corrected since they were scored" not in source
+    assert "Cells are shown with 2 corrections" in section and "Slice 4 after: 2 objects" in section
+    row = section.partition("Mean Dice per cell")[2].partition("</tr>")[0]
+    assert f"{after['dice_mean']:.3f}" in row and f"{before['dice_mean']:.3f}" in row
+    assert "Dashed lines: before corrections." in section
+    assert "those that are left are listed" in section
+    assert re.findall(r'<th scope="row" class="n">(\d+)</th><td class="n">2–3', section) == ["501"]
+    assert "By hand, cell was corrected in 2 edits." in source
+    told = f"the mean Dice of cells was {after['dice_mean']:.3f} ({before['dice_mean']:.3f} before corrections by hand)"
+    assert told in source
+    shown = shown_layers(project)
+    assert set(np.unique(shown.layers[0].levels[0].read())) == {0, 1, 501, 70_000}
+    rows = object_rows(project, shown, 1e-6).table.set_index("object_id")["n_voxels"]
+    assert rows.to_dict() == {1: int(np.isin(cells(), (1, 90)).sum()), 501: 1, 70_000: int((cells() == 70_000).sum())}
 
 
 def test_scores_of_earlier_cells_are_named(project):

@@ -17,10 +17,14 @@ import cristae
 from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.cli import main
 from cristae.corrections import tools
+from cristae.corrections.ids import highest_id, known_highest, new_ids
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.io.ome_zarr import n_levels, open_volume
-from cristae.stages.corrected import correctable
-from cristae.stages.correcting import audit, boundary_of, new_ids
+from cristae.report.layers import shown_layers
+from cristae.stages.corrected import correctable, corrected_objects
+from cristae.stages.correcting import audit, boundary_of
+from cristae.stages.options import Options
+from cristae.stages.score_cells import cells_table
 from cristae.stages.status import is_stale
 
 MEASURE = {"features": {"voxels": ["*"]}, "families": ["shape"]}
@@ -111,15 +115,142 @@ def test_what_is_measured_and_exported_is_what_was_corrected(project, tmp_path):
         tools.remove(opened, [9])
         tools.merge(opened, [300, 70_001])
     assert not is_stale(project, measured)  # not applied yet
+    shown = shown_layers(project)
+    assert shown.measured == measured and shown.words == ()
     cristae.apply_corrections(project)
     assert is_stale(project, measured)
+    shown = shown_layers(project)  # ids of these are not those of the measurement any more
+    assert shown.measured is None and "measure it again" in shown.words[1]
+    assert {one.name: set(np.unique(one.levels[0].read())) for one in shown.layers}["cell"] == {0, 300}
     again = cristae.measure(project, classes=["cell"], block_side=32, families=["shape"])
     assert not is_stale(project, again)
+    shown = shown_layers(project)
+    assert shown.measured == again and shown.words == ("Shown as people corrected it: cell with 2 corrections.",)
+    assert set(np.unique(shown.layers[0].levels[0].read())) == {0, 300}
     table = pd.read_parquet(again.path / "objects.parquet")
     assert list(table["object_id"]) == [300]
     assert int(table["n_voxels"][0]) == int(np.isin(cells_of(project), (300, 70_001)).sum())
     cristae.export(project, "cell", tmp_path / "cells.nrrd")
     assert set(np.unique(nrrd.read(str(tmp_path / "cells.nrrd"))[0])) == {0, 300}
+
+
+def test_ids_that_a_run_noted_are_not_looked_for(project):
+    with cristae.correct(project) as opened:
+        assert known_highest(opened) == 70_001 == highest_id(opened.original)
+    with cristae.correct(project, "dot/objects") as opened:
+        assert known_highest(opened) == 2 == highest_id(opened.original)
+    track = project.latest("track")
+    track.update(highest_id=80_000)  # made anew
+    with cristae.correct(project) as opened:
+        assert new_ids(opened, 1) == (80_001,)
+    shutil.rmtree(track.path)
+    with cristae.correct(project) as opened:  # separated cells say nothing of it
+        assert known_highest(opened) is None and new_ids(opened, 1) == (70_002,)
+
+
+def scores_of(run):
+    return json.loads((run.path / "scores.json").read_text())["cells"]
+
+
+def test_corrected_cells_are_scored_as_they_are_and_as_they_were(project):
+    project.truth.write_slices("cell", list(enumerate(three_cells())))
+    first = cristae.evaluate(project)
+    assert scores_of(first)["n_corrections"] == 0 and "before_corrections" not in scores_of(first)
+    with cristae.correct(project) as opened:
+        tools.remove(opened, [9])
+    assert not is_stale(project, first)  # not applied yet
+    cristae.apply_corrections(project)
+    assert is_stale(project, first)
+    told: list[str] = []
+    second = cristae.evaluate(project, options=Options(notify=told.append))
+    assert second != first and not is_stale(project, second)
+    scores, before = scores_of(second), scores_of(first)
+    assert (scores["n_corrections"], scores["n_cells"]) == (1, 3)
+    assert scores["before_corrections"].items() <= before.items() and "dice_mean" in scores["before_corrections"]
+    cells, nine = pd.read_parquet(second.path / "cells_objects.parquet"), 9
+    assert cells.set_index("object_id")["dice"][nine] == 0
+    assert scores["dice_mean"] == pytest.approx(cells["dice"].mean()) and scores["dice_mean"] < before["dice_mean"]
+    for table in ("cells_objects", "cells_slices"):
+        was, kept = pd.read_csv(first.path / f"{table}.csv"), pd.read_csv(second.path / f"{table}_before.csv")
+        pd.testing.assert_frame_equal(was, kept)
+    facts = second.manifest
+    assert (facts["dice_cells"], facts["dice_cells_before"]) == (scores["dice_mean"], before["dice_mean"])
+    assert any("with 1 correction" in words for words in told)
+    assert "correction" not in cells_table({name: one for name, one in before.items() if name != "n_corrections"})
+    shown = cells_table(scores)
+    assert "with 1 correction;" in shown and f"{before['dice_mean']:.4f}" in shown.partition("before corrections:")[2]
+    with cristae.correct(project) as opened:
+        opened.undo()
+    cristae.apply_corrections(project)
+    third = scores_of(cristae.evaluate(project))
+    assert third["n_corrections"] == 0 and third["dice_mean"] == before["dice_mean"]
+
+
+def test_applied_corrections_say_which_objects_there_are_now(project):
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+        tools.paint(opened, 3, [(60, 5)], 70_002, radius=2)
+    run = cristae.apply_corrections(project)
+    ids, n_voxels = np.unique(open_volume(run.path / "cell.ome.zarr").read(), return_counts=True)
+    table = pd.read_parquet(run.path / "objects.parquet")
+    assert table["object_id"].tolist() == ids[1:].tolist() == [9, 300, 70_002]
+    assert table["n_voxels"].tolist() == n_voxels[1:].tolist() and set(table["class"]) == {"cell"}
+    assert table["volume_um3"].to_numpy() == pytest.approx(n_voxels[1:] * 1e-6)
+    (run.path / "objects.parquet").unlink()
+    with pytest.raises(DataError, match=r"cristae correct apply .* --layer cell --force"):
+        corrected_objects(project, project.latest("track"), "cell")
+    with cristae.correct(project, "dot") as opened:
+        tools.fill(opened, (3, 12, 12), 0, "volume")
+    assert not (cristae.apply_corrections(project, "dot").path / "objects.parquet").exists()  # a mask
+    assert corrected_objects(project, project.latest("predict"), "dot") is None
+
+
+def test_separated_cells_are_followed_as_they_were_corrected(project):
+    shutil.rmtree(project.latest("track").path)
+    with cristae.correct(project) as opened:
+        tools.remove(opened, [9])
+    cristae.apply_corrections(project)
+    told: list[str] = []
+    tracked = cristae.track(project, smallest_body_um2=0.002, options=Options(notify=told.append))
+    assert "track: cell with 1 correction" in told and not is_stale(project, tracked)
+    assert 9 not in cells_of(project)[2] and 9 in cells_of(project)[4]  # labels on slice 4 still name it
+
+
+def test_red_flags_are_raised_from_corrected_objects(project):
+    with cristae.correct(project, "dot/objects") as opened:
+        for number in range(9):
+            tools.paint(opened, 6, [(60, 4 + 8 * number)], 10 + number, radius=1)
+        for z in range(1, 6):
+            tools.paint(opened, z, [(50, 10), (50, 60)], 30, radius=4)
+        tools.remove(opened, [1, 2])
+    tracked = project.latest("track")
+    table = pd.read_parquet(tracked.path / "objects.parquet")
+    table.assign(kind="island").to_parquet(tracked.path / "objects.parquet", index=False)
+    before = cristae.quality(project)
+    flags = pd.read_parquet(before.path / "flags.parquet")
+    assert set(flags.loc[flags["kind"] == "lonely island", "object_id"]) == {9, 300, 70_001}
+    assert not (flags["kind"] == "odd object").any()
+    cristae.apply_corrections(project, "dot/objects")
+    with cristae.correct(project) as opened:
+        tools.merge(opened, [300, 70_001])
+    cristae.apply_corrections(project)
+    assert is_stale(project, before)
+    run = cristae.quality(project)
+    assert not is_stale(project, run)
+    flags = pd.read_parquet(run.path / "flags.parquet").set_index("object_id")
+    islands = flags[flags["kind"] == "lonely island"]
+    assert set(islands.index) == {9, 300}
+    assert islands.loc[300, ["x_start", "x_stop"]].tolist() == [4, 52]  # both cells, over all slices
+    odd = flags[flags["kind"] == "odd object"]
+    assert odd.index.tolist() == [30] and odd.loc[30, ["z_start", "z_stop"]].tolist() == [1, 6]
+
+
+def test_objects_are_not_stale_for_maps_that_they_do_not_rest_on(project):
+    objects = project.latest("objects")
+    with cristae.correct(project, "cell_interior") as opened:
+        tools.erase(opened, 2, [(20, 10)], radius=2)
+    cristae.apply_corrections(project, "cell_interior")
+    assert not is_stale(project, objects)
 
 
 def test_objects_are_found_in_the_corrected_mask(project):

@@ -60,6 +60,19 @@ def test_every_score_is_a_row_with_what_there_was_then(small_project):
     assert status["effort"] == words
 
 
+def test_what_corrections_bring_to_cells_is_in_the_meter(small_project):
+    _grown(small_project)
+    for number, dice in enumerate((0.7, 0.9)):
+        facts = {"dice_3d": {}, "dice_cells": dice, "class_of_cells": "cell"}
+        _score(small_project, "evaluate", f"{number:05x}ce11s", 6000.0 + number, **facts)
+    table = effort(small_project)
+    assert table.loc[table["class"] == "cell", ["basis", "dice"]].to_numpy().tolist() == [
+        ["cells by truth", 0.7],
+        ["cells by truth", 0.9],
+    ]
+    assert effort_in_words(small_project).endswith("Dice 0.700 → 0.900 (cells by truth)")
+
+
 def test_a_table_of_corrections_may_be_given(small_project):
     _grown(small_project)
     table = pd.DataFrame({"time": [pd.Timestamp(0, tz="UTC")], "kind": ["merge"]})

@@ -63,7 +63,8 @@ def split(stage: Stage, project: Path, layer: str | None, seeds: tuple[str, ...]
     """Split one object where it is narrow, or at a predicted boundary; the first part keeps its id."""
     from cristae.api import open_project  # noqa: PLC0415
     from cristae.corrections import tools  # noqa: PLC0415
-    from cristae.stages.correcting import boundary_of, new_ids  # noqa: PLC0415
+    from cristae.corrections.ids import new_ids  # noqa: PLC0415
+    from cristae.stages.correcting import boundary_of  # noqa: PLC0415
 
     parts = [[_voxel(text)] for text in seeds]
     chosen = parse_slices(slices)

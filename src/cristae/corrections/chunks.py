@@ -22,6 +22,8 @@ from cristae.volume import Volume
 
 FEW = 16
 """Boxes of more chunks are read and written at once, and not kept in memory."""
+MANY = 512
+"""Chunks that wait in memory, at most: a large edit writes on its way."""
 KEPT = 64
 """Chunks that are kept in memory after they were written."""
 
@@ -103,6 +105,8 @@ class Chunks:
             chunk = self._chunk(corner).copy()
             chunk[part.within(whole).slices] = values[part.within(box).slices]
             self._waiting[corner] = chunk
+        if len(self._waiting) > MANY and self._make is not None:
+            self.flush()
 
     def flush(self, *, safely: bool = False) -> None:
         """Write all that waits; if `safely`, return when it is on disk, with what was written before."""

@@ -35,11 +35,16 @@ FORMAT = 1
 
 
 class Piece(NamedTuple):
-    """Voxels of the overlay that an edit changed: a box, and what is in it before and after."""
+    """Voxels of the overlay that an edit changed: a box, and what is in it before and after, packed."""
 
     box: Box
-    before: np.ndarray
-    after: np.ndarray
+    before: str
+    after: str
+
+    @classmethod
+    def of(cls, box: Box, before: np.ndarray, after: np.ndarray) -> Piece:
+        """Pack values ``(z, y, x)``: an edit of many pieces takes little memory then."""
+        return cls(box, pack(before), pack(after))
 
 
 @dataclass(frozen=True)
@@ -155,23 +160,22 @@ class Journal:
             "of": entry.of,
             "names": [list(name) for name in entry.names],
             "note": dict(entry.note),
-            "pieces": [[*piece.box.start, *piece.box.stop, *map(pack, piece[1:])] for piece in pieces],
+            "pieces": [[*box.start, *box.stop, before, after] for box, before, after in pieces],
         }
         self._places.append(self._write(line))
         self.entries.append(entry)
         return entry
 
-    def pieces(self, number: int, dtype: np.dtype[Any]) -> list[Piece]:
+    def pieces(self, number: int) -> list[Piece]:
         """Return what an edit changed in the overlay, read from disk."""
         first, length = self._places[number - 1]
         with self.path.open("rb") as file:
             file.seek(first)
             content = json.loads(file.read(length)[9:])
-        found = []
-        for *corners, before, after in content["pieces"]:
-            box = Box(tuple(corners[:3]), tuple(corners[3:]))
-            found.append(Piece(box, unpack(before, box, dtype), unpack(after, box, dtype)))
-        return found
+        return [
+            Piece(Box(tuple(corners[:3]), tuple(corners[3:])), before, after)
+            for *corners, before, after in content["pieces"]
+        ]
 
     def _write(self, content: Mapping[str, Any]) -> tuple[int, int]:
         assert self._file is not None, "opened for reading"

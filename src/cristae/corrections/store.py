@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from cristae.corrections.disk import hold
-from cristae.corrections.journal import Entry, Journal, Piece
+from cristae.corrections.journal import Entry, Journal, Piece, unpack
 from cristae.corrections.overlay import Corrected, Overlay
 from cristae.editing.region import bounds
 from cristae.errors import CristaeError, DataError, UsageError
@@ -249,7 +249,7 @@ class Corrections:
                     before = self._names.get(original)
                     steps.append((original, before, None if then == original else then))
             return self._commit(
-                kind, [Piece(*piece) for piece in self._overlay.renamed(names)], ids=tuple(ids), names=tuple(steps)
+                kind, [Piece.of(*piece) for piece in self._overlay.renamed(names)], ids=tuple(ids), names=tuple(steps)
             )
 
     def undo(self) -> Entry:
@@ -345,7 +345,7 @@ class Corrections:
         where = Box(triple(s.start for s in inner), triple(s.stop for s in inner)).shift(box.start)
         before = self._overlay.read_changes(where)
         after = np.where(other[inner], labels[inner], before).astype(before.dtype)
-        return Piece(where, before, after), int(other.sum())
+        return Piece.of(where, before, after), int(other.sum())
 
     def _commit(self, kind: str, pieces: list[Piece], **facts: Any) -> Entry:
         entry = self._journal.add(kind, self._by, pieces, **facts)
@@ -381,10 +381,11 @@ class Corrections:
     def _draw(self, entry: Entry, pieces: Iterable[Piece] | None = None) -> None:
         """Put what a line of the journal says into the overlay; once more is no harm."""
         if pieces is None:
-            pieces = self._journal.pieces(entry.of or entry.number, self.original.dtype)
+            pieces = self._journal.pieces(entry.of or entry.number)
         try:
-            for piece in pieces:
-                self._overlay.write_changes(piece.box, piece.before if entry.kind == "undo" else piece.after)
+            for box, before, after in pieces:
+                values = unpack(before if entry.kind == "undo" else after, box, self.original.dtype)
+                self._overlay.write_changes(box, values)
         except BaseException:
             self._release()  # the journal is ahead of the overlay: who opens it next puts that right
             raise

@@ -1,29 +1,33 @@
 """The tools of correcting: paint, erase, fill, split, merge, remove and reassign, each one edit that can be undone.
 
 All work on `Corrections`, in voxels ``(z, y, x)`` of its layer, and touch no more of it than what they change. What
-hangs together is found in a box that grows until nothing of it is cut.
+hangs together is found tile by tile; see `cristae.corrections.reach`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from cristae.corrections.journal import Entry
+from cristae.corrections.reach import Reached, coarse_shape, lay_over, reach
 from cristae.corrections.store import Change, Corrections
-from cristae.editing.region import bounds, open_faces, region_at
+from cristae.editing.region import bounds
 from cristae.editing.split import split_region
 from cristae.editing.stroke import stroke
 from cristae.errors import UsageError
-from cristae.geometry import Box, Voxels
+from cristae.geometry import Box, Grid, Voxels
 from cristae.io.stored import triple
 from cristae.volume import Volume
 
-LARGEST = 2**27
-"""Voxels of the largest box that is looked at to see what hangs together: about 2 GB while it is split."""
-_FIRST_REACH: Voxels = (8, 256, 256)
+LARGEST = 2**33
+"""Voxels that are looked at, at most, to see what hangs together; a bit is kept of each."""
+AT_ONCE = 2**27
+"""Voxels of the largest box in which an object is cut voxel by voxel, in 3 GB in all; others are cut in steps."""
 
 Scope = Literal["slice", "volume"]
 
@@ -89,7 +93,9 @@ def erase(
     return paint(corrections, z, points, 0, radius=radius, only=only)
 
 
-def fill(corrections: Corrections, at: Voxels, label: int, scope: Scope = "slice") -> Entry | None:
+def fill(
+    corrections: Corrections, at: Voxels, label: int, scope: Scope = "slice", *, most: int = LARGEST
+) -> Entry | None:
     """Give all that hangs together with a voxel, and has its label, another label.
 
     Parameters
@@ -102,6 +108,8 @@ def fill(corrections: Corrections, at: Voxels, label: int, scope: Scope = "slice
         New label; 0 erases.
     scope
         Whether what hangs together is looked for in its slice, or in the volume.
+    most
+        Voxels that are looked at for it, at most.
 
     Returns
     -------
@@ -113,10 +121,12 @@ def fill(corrections: Corrections, at: Voxels, label: int, scope: Scope = "slice
     UsageError
         If the voxel or the label cannot be, or what hangs together is too large to look at.
     """
-    return _relabel(corrections, "fill", at, label, scope)
+    return _relabel(corrections, "fill", at, label, (scope, most))
 
 
-def reassign(corrections: Corrections, at: Voxels, label: int, scope: Scope = "volume") -> Entry | None:
+def reassign(
+    corrections: Corrections, at: Voxels, label: int, scope: Scope = "volume", *, most: int = LARGEST
+) -> Entry | None:
     """Give an island another id: the part of an object that hangs together with a voxel. See `fill`.
 
     Raises
@@ -126,7 +136,7 @@ def reassign(corrections: Corrections, at: Voxels, label: int, scope: Scope = "v
     """
     if _label_at(corrections, at) == 0:
         raise UsageError(f"there is background at {_said(at)}; name a voxel of the island")
-    return _relabel(corrections, "reassign", at, label, scope)
+    return _relabel(corrections, "reassign", at, label, (scope, most))
 
 
 def merge(corrections: Corrections, ids: Sequence[int]) -> Entry | None:
@@ -163,8 +173,11 @@ def split(
     *,
     boundary: Volume | None = None,
     slices: tuple[int, int] | None = None,
+    most: int = LARGEST,
 ) -> Entry:
     """Split one object by marks in its parts; the first part keeps its id. See `cristae.editing.split`.
+
+    An object whose box has more than `AT_ONCE` voxels is cut in steps of two, four… voxels, noted as ``step``.
 
     Parameters
     ----------
@@ -178,6 +191,8 @@ def split(
         Predicted probability of a membrane × 255 on the same grid, if there is one.
     slices
         First and last slice in which the object is split; all of it without.
+    most
+        Voxels that are looked at to see what hangs together, at most.
 
     Returns
     -------
@@ -187,7 +202,8 @@ def split(
     Raises
     ------
     UsageError
-        If the marks are not in one object, do not hang together, or it is too large to be split at once.
+        If the marks are not in one object, do not hang together, or are too near in an object that is cut in steps, or
+        it is too large to be looked at.
     """
     _check_objects(corrections)
     marks = [triple(seed) for part in seeds for seed in part]
@@ -203,88 +219,98 @@ def split(
         whole = Box((first, 0, 0), (last + 1, *whole.stop[1:])).clip(whole)
         if not all(whole.start[0] <= seed[0] < whole.stop[0] for seed in marks):
             raise UsageError(f"a seed lies outside of slices {first} to {last}, in which the object is to be split")
-    box, inside = _object_around(corrections, marks, whole)
-    planted = np.zeros(box.shape, np.int32)
-    for number, part in enumerate(seeds, start=1):
-        for seed in part:
-            planted[tuple(np.subtract(seed, box.start))] = number
-    parts = split_region(inside, planted, boundary.read(box) if boundary is not None else None)
+    reached = reach(corrections.read, marks[0], whole, most)
+    for mark in marks[1:]:
+        if not reached.holds(mark):
+            raise UsageError(
+                f"{_said(mark)} and {_said(marks[0])} have one id, but do not hang together; give one of the parts "
+                "another id instead (reassign)"
+            )
+    cut = _cut(reached, seeds, boundary, corrections.original.grid)
     label = found[marks[0]]
     ids = np.array([label, label, *new_ids], corrections.original.dtype)
-    entry = corrections.put("split", _slabs(box, ids[parts], parts > 1), [label, *new_ids])
+    note = {"step": list(cut.step)} if max(cut.step) > 1 else {}
+    entry = corrections.put("split", cut.changes(reached, ids), [label, *new_ids], **note)
     assert entry is not None, "each part has a seed of its own"
     return entry
 
 
-def highest_id(volume: Volume) -> int:
-    """Return the highest id of a layer, reading all of it once, slab by slab."""
-    depth, height, width = volume.shape
-    thickness = max(1, 2**26 // max(1, height * width))
-    highest = 0
-    for z in range(0, depth, thickness):
-        slab = volume.read(Box((z, 0, 0), (min(depth, z + thickness), height, width)))
-        highest = max(highest, int(slab.max(initial=0)))
-    return highest
+@dataclass(frozen=True)
+class _Cut:
+    """The parts of a split object, one number per `step` voxels of a box."""
+
+    box: Box
+    step: Voxels
+    parts: np.ndarray
+
+    def changes(self, reached: Reached, ids: np.ndarray) -> Iterator[Change]:
+        """Yield, tile by tile, the new ids of all parts but the first."""
+        for tile in reached.tiles:
+            index = (
+                (np.arange(low, high) - first) // n
+                for low, high, first, n in zip(tile.start, tile.stop, self.box.start, self.step, strict=True)
+            )
+            # Of a tile that leaves the box, voxels outside are none of the object.
+            inside = (np.clip(one, 0, n - 1) for one, n in zip(index, self.parts.shape, strict=True))
+            parts = self.parts[np.ix_(*inside)]
+            yield from _change(tile, ids[parts], reached.mask(tile) & (parts > 1))
 
 
-def _relabel(corrections: Corrections, kind: str, at: Voxels, label: int, scope: Scope) -> Entry | None:
+def _cut(reached: Reached, seeds: Sequence[Sequence[Voxels]], boundary: Volume | None, grid: Grid) -> _Cut:
+    """Cut an object at seeds; one whose box is too large for that at once in steps of some voxels."""
+    step = _coarseness(reached.box, grid.voxel_size)
+    # What is narrow is told by the distance to voxels outside.
+    box = reached.box.grow((0, step[1], step[2])).clip(grid.box)
+    inside = reached.coarse(box, step)
+    planted = np.zeros(inside.shape, np.int32)
+    for number, part in enumerate(seeds, start=1):
+        for seed in part:
+            at = tuple((i - low) // n for i, low, n in zip(seed, box.start, step, strict=True))
+            if planted[at] not in (0, number):
+                raise UsageError(
+                    f"the seed {_said(seed)} is too near to that of another part for an object of this size, which is "
+                    f"cut in steps of {_said(step)} voxels; put them farther apart, or work on some slices at a time"
+                )
+            planted[at] = number
+    walls = None
+    if boundary is not None:
+        walls = np.zeros(inside.shape, np.uint8)
+        for tile in reached.tiles:
+            place = tile.clip(box)
+            lay_over(walls, place, boundary.read(place), box, step)
+    return _Cut(box, step, split_region(inside, planted, walls))
+
+
+def _coarseness(box: Box, voxel_size: Sequence[float]) -> Voxels:
+    """Return in which steps an object is cut: single voxels, or, of a large one, some that are as deep as wide."""
+    step = [1, 1, 1]
+    while math.prod(coarse_shape(box, triple(step))) > AT_ONCE:
+        sizes = [n * size if n < side else math.inf for n, size, side in zip(step, voxel_size, box.shape, strict=True)]
+        step = [2 * n if size < 1.5 * min(sizes) else n for n, size in zip(step, sizes, strict=True)]
+    return triple(step)
+
+
+def _relabel(corrections: Corrections, kind: str, at: Voxels, label: int, where: tuple[Scope, int]) -> Entry | None:
+    scope, most = where
     corrections.check_label(label)
     before = _label_at(corrections, at)
     whole = corrections.original.grid.box
     if scope == "slice":
         whole = Box((at[0], 0, 0), (at[0] + 1, *whole.stop[1:]))
-    box, inside = _object_around(corrections, [at], whole)
-    labels = np.broadcast_to(np.array(label, corrections.original.dtype), box.shape)
-    return corrections.put(kind, _slabs(box, labels, inside), [before, label])
+    reached = reach(corrections.read, triple(at), whole, most)
+    new = np.array(label, corrections.original.dtype)
+    changes = (
+        one for tile in reached.tiles for one in _change(tile, np.broadcast_to(new, tile.shape), reached.mask(tile))
+    )
+    return corrections.put(kind, changes, [before, label])
 
 
-def _object_around(corrections: Corrections, marks: Sequence[Voxels], whole: Box) -> tuple[Box, np.ndarray]:
-    """Return a box, and in it what hangs together with the first mark; others must hang together with it, too."""
-    corners = np.array(marks)
-    start, stop = corners.min(axis=0), corners.max(axis=0) + 1
-    box = Box(triple(start), triple(stop)).grow(_FIRST_REACH).clip(whole)
-    while True:
-        if box.n_voxels > LARGEST:
-            raise UsageError(
-                f"what hangs together with {_said(marks[0])} is larger than {LARGEST} voxels ({box.start}–{box.stop} "
-                "do not hold it); work on some slices at a time"
-            )
-        labels = corrections.read(box)
-        inside = region_at(labels, _within(marks[0], box))
-        larger = _grown(box, open_faces(inside), whole)
-        if larger == box:
-            break
-        box = larger
-    for mark in marks[1:]:
-        if not inside[_within(mark, box)]:
-            raise UsageError(
-                f"{_said(mark)} and {_said(marks[0])} have one id, but do not hang together; give one of the parts "
-                "another id instead (reassign)"
-            )
-    around = bounds(inside)
-    tight = Box(triple(s.start for s in around), triple(s.stop for s in around))
-    tight = tight.grow((0, 1, 1)).clip(Box.of_shape(box.shape))
-    return tight.shift(box.start), np.ascontiguousarray(inside[tight.slices])
-
-
-def _grown(box: Box, cut: Sequence[tuple[bool, bool]], whole: Box) -> Box:
-    """Return a box that is twice as long on each side on which something is cut, within the volume."""
-    start = tuple(low - n * low_cut for low, n, (low_cut, _) in zip(box.start, box.shape, cut, strict=True))
-    stop = tuple(high + n * high_cut for high, n, (_, high_cut) in zip(box.stop, box.shape, cut, strict=True))
-    return Box(triple(start), triple(stop)).clip(whole)
-
-
-def _slabs(box: Box, labels: np.ndarray, mask: np.ndarray, depth: int = 8) -> list[Change]:
-    """Return one change per few slices, each as small as what it changes."""
-    found = []
-    for z in range(0, box.shape[0], depth):
-        here = mask[z : z + depth]
-        if here.any():
-            inner = bounds(here)
-            at = Box(triple(s.start for s in inner), triple(s.stop for s in inner))
-            place = at.shift((box.start[0] + z, *box.start[1:]))
-            found.append(Change(place, labels[z : z + depth][inner], here[inner]))
-    return found
+def _change(tile: Box, labels: np.ndarray, mask: np.ndarray) -> Iterator[Change]:
+    """Yield a change, as small as what it changes, or none."""
+    if mask.any():
+        inner = bounds(mask)
+        place = Box(triple(s.start for s in inner), triple(s.stop for s in inner)).shift(tile.start)
+        yield Change(place, labels[inner], mask[inner])
 
 
 def _filled(corrections: Corrections, box: Box, mask: np.ndarray, label: int) -> Change:
@@ -302,10 +328,6 @@ def _label_at(corrections: Corrections, at: Voxels) -> int:
 def _check_objects(corrections: Corrections) -> None:
     if corrections.original.dtype == np.uint8:
         raise UsageError("this layer is a mask, without objects to split, merge or remove; paint, erase or fill it")
-
-
-def _within(at: Voxels, box: Box) -> tuple[int, ...]:
-    return tuple(int(i - first) for i, first in zip(at, box.start, strict=True))
 
 
 def _said(at: Sequence[int]) -> str:

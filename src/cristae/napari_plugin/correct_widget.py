@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit
 
 from cristae.corrections import tools
 from cristae.corrections.journal import Entry
@@ -17,16 +17,19 @@ from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError, UsageError
 from cristae.geometry import Voxels
 from cristae.napari_plugin.painting import Painting
-from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.panel import PaintingPanel
+from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import VERMILLION, class_colour
 from cristae.stages.corrected import correctable
-from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, new_ids, open_corrections
+from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, open_corrections
 
 SEEDS = "seeds of a split"
+MOST = 2**27
+"""Voxels that the window waits for while it is seen what hangs together: some seconds. The command line takes more."""
 
 
-class CorrectWidget(QWidget):  # type: ignore[misc]
+class CorrectWidget(PaintingPanel):
     """Corrects cells, objects and masks of the project that is open.
 
     Parameters
@@ -35,10 +38,10 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         The viewer; napari gives it.
     """
 
+    not_open = "open a layer for correction first: choose it, and click Correct"
+
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self.viewer, self.told = napari_viewer, Told()
-        self.painting: Painting | None = None
+        super().__init__(napari_viewer)
         self.picked: list[Voxels] = []
         self.layers = QComboBox()
         self.layers.setObjectName("layers")
@@ -52,19 +55,14 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.complete = QCheckBox("this slice is complete now")
         self.complete.setObjectName("complete")
         self.count = QLabel("")
-        layout = QVBoxLayout(self)
-        for widget in (
+        layout = self.stack(
             row(self.layers, button("List layers", self.list_layers, "Look what there is to correct")),
             row(
                 button("Correct", self.begin, "Open a layer for correction"),
                 button("Stop", self.end, "Close it, so that others can correct"),
             ),
             wrapped("Paint, erase and fill with the tools of the layer."),
-            row(
-                button("Undo", self.undo, "Take back the last edit (Ctrl-Z)"),
-                button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
-                button("New id", self.new_id, "Paint with an id that no object has"),
-            ),
+            self.history_buttons(),
             self.pick,
             self.ids,
             row(
@@ -73,16 +71,14 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             ),
             row(
                 button("Seeds", self.seeds, "Click one point into each part of an object, then split"),
-                button("Split", self.split, "Split the object at its points"),
+                button("Split", self.split, "Split the object at its points; a huge one: cristae correct split"),
             ),
             self.plane_only,
             button("Reassign island", self.reassign, "Give what was clicked last the selected label"),
             row(self.complete, button("Feed slice", self.feed, "Make labels of this slice, to learn from")),
             button("Apply", self.apply, "Make a run of the corrected layer, to be measured and exported"),
             self.count,
-            self.told.line,
-        ):
-            layout.addWidget(widget)
+        )
         layout.addStretch()
         self.told.guarded(self.list_layers)
 
@@ -126,24 +122,13 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def end(self) -> None:
         """Close the layer under correction."""
+        super().end()
         if self.painting is not None:
             self.painting.close()
             self.painting = None
         self._drop_seeds()
         self.picked.clear()
         self.count.setText("")
-
-    def new_id(self) -> None:
-        """Paint with an id that no object has."""
-        self.told.guarded(lambda: self._painting().choose_new_id())
-
-    def undo(self) -> None:
-        """Take back the last edit."""
-        self.told.guarded(lambda: self._painting().undo())
-
-    def redo(self) -> None:
-        """Do the edit again that was undone last."""
-        self.told.guarded(lambda: self._painting().redo())
 
     def merge(self) -> None:
         """Merge the objects whose ids are given."""
@@ -163,19 +148,19 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._reassign)
 
     def _reassign(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         if not self.picked:
             raise UsageError("click an island first, with 'click picks objects' switched on")
         at, label = self.picked[-1], int(painting.layer.selected_label)
         scope: tools.Scope = "slice" if self.plane_only.isChecked() else "volume"
-        self._edit(lambda c: tools.reassign(c, at, label, scope))
+        self._edit(lambda c: tools.reassign(c, at, label, scope, most=MOST))
 
     def seeds(self) -> None:
         """Show a layer of points; each is a seed of a part."""
         self.told.guarded(self._seeds)
 
     def _seeds(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         self._drop_seeds()
         keywords = placed(painting.corrections.original) | {"name": SEEDS, "ndim": 3, "size": self._few_pixels()}
         points = self.viewer.add_points(None, **keywords, face_color=VERMILLION, metadata={"cristae_seeds": True})
@@ -184,7 +169,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def _few_pixels(self) -> float:
         """Return how many voxels are a dozen pixels of the screen now."""
-        voxel = self._painting().corrections.original.grid.voxel_size[2]
+        voxel = self.opened().corrections.original.grid.voxel_size[2]
         return max(1.0, 12 / (float(self.viewer.scene.camera.zoom) * voxel))
 
     def split(self) -> None:
@@ -192,7 +177,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self.told.guarded(self._split)
 
     def _split(self) -> None:
-        painting = self._painting()
+        painting = self.opened()
         points = [layer for layer in self.viewer.layers if layer.metadata.get("cristae_seeds")]
         places = [tuple(round(float(n)) for n in one) for layer in points for one in layer.data]
         if len(places) < 2:
@@ -200,21 +185,24 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         layer = str(painting.layer.name).removesuffix(" (corrected)")
         boundary = boundary_of(opened_project(self.viewer), layer)
         slices = (painting.z, painting.z) if self.plane_only.isChecked() else None
-        done = self._edit(
-            lambda c: tools.split(
-                c, [[(z, y, x)] for z, y, x in places], new_ids(c, len(places) - 1), boundary=boundary, slices=slices
-            )
-        )
-        if done is not None:
-            self._drop_seeds()
-            self.viewer.layers.selection.active = painting.layer
+
+        def action(ids: tuple[int, ...]) -> None:
+            seeds = [[(z, y, x)] for z, y, x in places]
+            if (
+                self._edit(lambda c: tools.split(c, seeds, ids, boundary=boundary, slices=slices, most=MOST))
+                is not None
+            ):
+                self._drop_seeds()
+                self.viewer.layers.selection.active = painting.layer
+
+        self.with_new_ids(len(places) - 1, action)
 
     def feed(self) -> None:
         """Make annotations of the slice that is shown."""
         self.told.guarded(self._feed)
 
     def _feed(self) -> None:
-        z, complete = self._painting().z, self.complete.isChecked()
+        z, complete = self.opened().z, self.complete.isChecked()
         self._apart(lambda project, name: feed_corrections(project, name, [z], complete=complete))
         self.told.say(f"slice {z} is among the labels{', complete' * complete}; train again to learn from it")
 
@@ -228,7 +216,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
 
     def _apart(self, action: Any) -> Any:
         """Do what opens the corrections itself, between closing and opening them."""
-        painting = self._painting()
+        painting = self.opened()
         project, name = opened_project(self.viewer), str(painting.layer.name).removesuffix(" (corrected)")
         painting.corrections.close()
         try:
@@ -239,13 +227,8 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
             self._count()
 
     def _edit(self, action: Any) -> Entry | None:
-        painting = self._painting()
+        painting = self.opened()
         return painting.edit(lambda: action(painting.corrections))
-
-    def _painting(self) -> Painting:
-        if self.painting is None:
-            raise UsageError("open a layer for correction first: choose it, and click Correct")
-        return self.painting
 
     def _ids(self) -> list[int]:
         words = self.ids.text().replace(",", " ").split()
@@ -263,7 +246,7 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
         self._count()
 
     def _count(self) -> None:
-        n = len(self._painting().corrections.standing)
+        n = len(self.opened().corrections.standing)
         self.count.setText(f"{n} edit{'s' * (n != 1)} hold; all on disk")
 
     def _picking(self, on: bool) -> None:
@@ -287,8 +270,3 @@ class CorrectWidget(QWidget):  # type: ignore[misc]
     def _drop_seeds(self) -> None:
         for layer in [one for one in self.viewer.layers if one.metadata.get("cristae_seeds")]:
             self.viewer.layers.remove(layer)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
-        """Close the corrections with the widget."""
-        self.end()
-        super().closeEvent(event)

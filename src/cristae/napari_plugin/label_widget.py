@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel
 
 from cristae.corrections.journal import Entry
 from cristae.errors import CristaeError, UsageError
 from cristae.napari_plugin.painting import Painting
-from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.panel import PaintingPanel
+from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import class_colour
 from cristae.stages.labelling import Labelling
 
 
-class LabelWidget(QWidget):  # type: ignore[misc]
+class LabelWidget(PaintingPanel):
     """Paints annotations of the project that is open.
 
     Parameters
@@ -24,11 +25,11 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         The viewer; napari gives it.
     """
 
+    not_open = "choose a class to paint first, and click Label"
+
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self.viewer, self.told = napari_viewer, Told()
+        super().__init__(napari_viewer)
         self.labelling: Labelling | None = None
-        self.painting: Painting | None = None
         self._z = 0
         self.classes = QComboBox()
         self.classes.setEditable(True)
@@ -39,8 +40,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         self.complete.setObjectName("complete")
         self.complete.clicked.connect(lambda on: self.told.guarded(lambda: self._set_complete(on)))
         self.labelled = wrapped("")
-        layout = QVBoxLayout(self)
-        for widget in (
+        layout = self.stack(
             row(QLabel("class"), self.classes),
             self.instances,
             row(
@@ -49,16 +49,11 @@ class LabelWidget(QWidget):  # type: ignore[misc]
             ),
             wrapped("Paint with the tools of the layer. What is not painted is background only where complete."),
             self.complete,
-            row(
-                button("Undo", self.undo, "Take back the last stroke (Ctrl-Z)"),
-                button("Redo", self.redo, "Do it again (Ctrl-Shift-Z)"),
-                button("New id", self.new_id, "Paint with an id that no object has"),
-                button("Save", self.save, "Save all slices now; a slice is saved, too, when it is left"),
+            self.history_buttons(
+                button("Save", self.save, "Save all slices now; a slice is saved, too, when it is left")
             ),
             self.labelled,
-            self.told.line,
-        ):
-            layout.addWidget(widget)
+        )
         layout.addStretch()
         self.told.guarded(lambda: self.classes.addItems(opened_project(self.viewer).classes))
 
@@ -79,7 +74,8 @@ class LabelWidget(QWidget):  # type: ignore[misc]
             number = project.classes.index(name) if name in project.classes else len(project.classes)
             keywords["colormap"] = mask_colours(class_colour(number))
         try:
-            self.painting = Painting(self.viewer, labelling.corrections, keywords, self._edited)
+            slices = labelling.labelled_slices
+            self.painting = Painting(self.viewer, labelling.corrections, keywords, self._edited, slices)
         except BaseException:
             labelling.corrections.close()
             raise
@@ -97,6 +93,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
 
     def end(self) -> None:
         """Save all slices, and close the class."""
+        super().end()
         if self.labelling is None or self.painting is None:
             return
         labelling, painting = self.labelling, self.painting
@@ -111,18 +108,6 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         self.labelled.setText("")
         self.complete.setChecked(False)
 
-    def new_id(self) -> None:
-        """Paint with an id that no object has."""
-        self.told.guarded(lambda: self._painting().choose_new_id())
-
-    def undo(self) -> None:
-        """Take back the last stroke."""
-        self.told.guarded(lambda: self._painting().undo())
-
-    def redo(self) -> None:
-        """Do the stroke again that was undone last."""
-        self.told.guarded(lambda: self._painting().redo())
-
     def save(self) -> None:
         """Save all slices that were painted."""
         self.told.guarded(self._save)
@@ -133,7 +118,7 @@ class LabelWidget(QWidget):  # type: ignore[misc]
         self.told.say("saved")
 
     def _set_complete(self, on: bool) -> None:
-        z = self._painting().z
+        z = self.opened().z
         try:
             self._labelling().save(z, complete=on)
         finally:
@@ -160,20 +145,10 @@ class LabelWidget(QWidget):  # type: ignore[misc]
 
     def _show(self) -> None:
         labelling = self._labelling()
-        self.complete.setChecked(labelling.complete(self._painting().z))
+        self.complete.setChecked(labelling.complete(self.opened().z))
         self.labelled.setText(labelling.in_words())
 
     def _labelling(self) -> Labelling:
         if self.labelling is None:
-            raise UsageError("choose a class to paint first, and click Label")
+            raise UsageError(self.not_open)
         return self.labelling
-
-    def _painting(self) -> Painting:
-        if self.painting is None:
-            raise UsageError("choose a class to paint first, and click Label")
-        return self.painting
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
-        """Save with the widget."""
-        self.end()
-        super().closeEvent(event)

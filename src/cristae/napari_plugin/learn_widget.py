@@ -9,16 +9,17 @@ import sys
 from typing import Any
 
 from qtpy.QtCore import QProcess, QProcessEnvironment
-from qtpy.QtWidgets import QCheckBox, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QPlainTextEdit, QProgressBar
 
 from cristae.errors import UsageError
-from cristae.napari_plugin.parts import Told, button, opened_project, row, wrapped
+from cristae.napari_plugin.panel import Panel
+from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, layer_data
 from cristae.project import Project
 from cristae.viewing.layers import project_views
 
 
-class LearnWidget(QWidget):  # type: ignore[misc]
+class LearnWidget(Panel):
     """Runs stages on the project that is open, with progress, and shows what came out, uncertainty too.
 
     Parameters
@@ -28,8 +29,7 @@ class LearnWidget(QWidget):  # type: ignore[misc]
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self.viewer, self.told = napari_viewer, Told()
+        super().__init__(napari_viewer)
         self.process: QProcess | None = None
         self._project: Project | None = None
         self._rest = b""
@@ -39,8 +39,7 @@ class LearnWidget(QWidget):  # type: ignore[misc]
         self.notes.setReadOnly(True)
         self.notes.setMaximumBlockCount(500)
         self.cells = QCheckBox("cells too: separate, then follow")
-        layout = QVBoxLayout(self)
-        for widget in (
+        self.stack(
             row(
                 button("Train", lambda: self.start("train"), "Learn from the labelled slices"),
                 button("Predict", lambda: self.start("predict"), "Segment every slice"),
@@ -54,9 +53,7 @@ class LearnWidget(QWidget):  # type: ignore[misc]
             self.bar,
             self.notes,
             button("Show results", self.show_results, "Bring in all layers as they are now"),
-            self.told.line,
-        ):
-            layout.addWidget(widget)
+        )
 
     @property
     def running(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cristae.corrections.journal import Entry
 from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError
-from cristae.stages.correcting import new_ids
 from cristae.viewing.live import LiveLabels
 
 
@@ -25,6 +24,8 @@ class Painting:
         Of the layer: name, scale, colours.
     told
         Called after each edit or undo with what it was, and with an error where a stroke was refused.
+    slices
+        Slices that held something when the layer was opened; None where that is not known.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class Painting:
         corrections: Corrections,
         keywords: dict[str, Any],
         told: Callable[[Entry | CristaeError, str], None],
+        slices: Sequence[int] | None = None,
     ) -> None:
-        self.viewer, self.corrections, self._told = viewer, corrections, told
+        self.viewer, self.corrections, self._told, self.slices = viewer, corrections, told, slices
         self.live = LiveLabels(corrections)
         self.layer = viewer.add_labels(self.live, **keywords)
         self.layer.events.paint.connect(self._stroke_ended)
@@ -70,10 +72,10 @@ class Painting:
             self._told(done, prefix)
         return done
 
-    def choose_new_id(self) -> None:
-        """Paint with an id that no object of the layer has; 1 in a mask."""
-        mask = self.corrections.original.dtype.itemsize == 1
-        self.layer.selected_label = 1 if mask else new_ids(self.corrections, 1)[0]
+    @property
+    def is_mask(self) -> bool:
+        """Whether the layer is a mask, without objects."""
+        return bool(self.corrections.original.dtype.itemsize == 1)
 
     def voxel(self, position: Any) -> tuple[int, int, int] | None:
         """Return the voxel at a place in the world, None outside of the layer."""

@@ -40,6 +40,7 @@ from cristae.report.parts import Key, Picture, Section, Writer, read_slice
 from cristae.report.quality import quality_part
 from cristae.report.study import study_section
 from cristae.report.templates import open_template, page_script, score_words
+from cristae.stages.corrected import corrected_run, n_corrections, with_corrections
 from cristae.stages.limits import NoSettings, keep_memory
 from cristae.stages.options import Options
 from cristae.volume import Volume
@@ -208,9 +209,16 @@ def _overlay_sections(found: Findings, writer: Writer, options: Options) -> list
         pictures = tuple(_overlays_of(found, name, n, writer))
         with_truth = bool(found.project.truth.labelled_slices(name))
         if pictures:
-            sections.append(Section(name, _overlay_legend(with_truth), pictures))
+            sections.append(Section(_as_predicted(found, name), _overlay_legend(with_truth), pictures))
         progress(done, len(names))
     return sections
+
+
+def _as_predicted(found: Findings, name: str) -> str:
+    """Return the heading of a class: what is shown, and was scored, is what the network predicted."""
+    assert found.predict is not None
+    words = with_corrections(n_corrections(corrected_run(found.project, found.predict, name)))
+    return f"{name}, as predicted (there is a mask {words})" if words else name
 
 
 def _overlays_of(found: Findings, name: str, n: int, writer: Writer) -> Iterator[Picture]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cristae.report import figures, objects
 from cristae.report.gather import Findings, read_table
 from cristae.report.parts import Picture, Writer, read_slice
 from cristae.stages.choose import NO_FLOW, flow_adds_nothing
+from cristae.stages.corrected import as_corrected, corrected_layer, corrected_run, n_corrections, with_corrections
 from cristae.stages.score_cells import last_cells
 from cristae.volume import Volume
 
@@ -70,8 +72,12 @@ class CellsPart:
         Dice over z; None without scores.
     headline
         Scores as ``scores.json`` has them; None without.
+    corrections
+        "with 3 corrections" where people corrected the cells that are shown, else empty.
+    before
+        The headline of cells that nobody had corrected yet; None where nobody has.
     scores
-        Name, value and meaning of each of the other scores.
+        Name, value, value before corrections (None without) and meaning of each of the other scores.
     tracking
         Term and number.
     islands, conflicts
@@ -85,7 +91,9 @@ class CellsPart:
     slices: tuple[Picture, ...]
     curve: Picture | None
     headline: Mapping[str, Any] | None
-    scores: tuple[tuple[str, Any, str], ...]
+    corrections: str
+    before: Mapping[str, Any] | None
+    scores: tuple[tuple[str, Any, Any, str], ...]
     tracking: tuple[tuple[str, int], ...]
     islands: tuple[Mapping[str, Any], ...]
     conflicts: tuple[Mapping[str, Any], ...]
@@ -100,15 +108,22 @@ def cells_part(found: Findings, writer: Writer) -> CellsPart | None:
     scored = next((one for one in found.score_sets if "cells" in one.scores), None)
     per_slice = read_table(scored.run, "cells_slices.csv", []) if scored else None
     headline = scored.scores["cells"] if scored else None
+    before = headline.get("before_corrections") if headline else None
+    run, name = tracked or separated, str(separated.manifest["name"])
+    corrections = with_corrections(n_corrections(corrected_run(found.project, run, name)))
     return CellsPart(
         separated=separated,
         tracked=tracked,
-        facts=tuple(_facts(separated)),
+        facts=tuple(_facts(separated, corrections)),
         methods=tuple(_methods(separated)),
         slices=tuple(_pictures(found, found.image, (separated, tracked), per_slice, writer)),
-        curve=_curve(per_slice, headline, writer),
+        curve=_curve(per_slice, headline, scored.run if before and scored else None, writer),
         headline=headline,
-        scores=tuple((name, headline.get(key), words) for key, name, words in _SCORES) if headline else (),
+        corrections=corrections,
+        before=before,
+        scores=tuple((name, headline.get(key), (before or {}).get(key), words) for key, name, words in _SCORES)
+        if headline
+        else (),
         tracking=tuple(_tracking(tracked)),
         islands=tuple(_islands(found, tracked)),
         conflicts=tuple(_conflicts(tracked)),
@@ -120,7 +135,9 @@ def _tried(separated: Run) -> pd.DataFrame | None:
     return table if table is not None and {"method", "z", "dice", "worst", "seconds"} <= set(table) else None
 
 
-def _facts(separated: Run) -> Iterator[str]:
+def _facts(separated: Run, corrections: str) -> Iterator[str]:
+    if corrections:
+        yield f"Cells are shown {corrections} that people made by hand."
     facts, table = separated.manifest, _tried(separated)
     method = facts.get("method")
     if table is None:
@@ -189,7 +206,7 @@ def _pictures(
     separated, tracked = runs
     name = str(separated.manifest["name"])
     try:
-        cells = open_volume((tracked or separated).path / f"{name}.ome.zarr")
+        cells = open_volume(corrected_layer(found.project, tracked or separated, name))
     except DataError:
         return
     labelled = [int(z) for z in separated.manifest["labelled_slices"]]
@@ -232,17 +249,21 @@ def _interior(found: Findings, separated: Run, name: str) -> Volume | None:
     return None
 
 
-def _curve(per_slice: pd.DataFrame | None, headline: Mapping[str, Any] | None, writer: Writer) -> Picture | None:
+def _curve(
+    per_slice: pd.DataFrame | None, headline: Mapping[str, Any] | None, corrected: Run | None, writer: Writer
+) -> Picture | None:
     if per_slice is None or headline is None or not per_slice["dice"].notna().any():
         return None
     labelled = [int(z) for z in headline.get("labelled_slices", ())]
     lowest = min(_records(per_slice.dropna(subset="dice")), key=lambda row: float(row["dice"]))
+    before = read_table(corrected, "cells_slices_before.csv", []) if corrected else None
     return writer.figure(
-        figures.cells_per_slice(per_slice, labelled),
+        figures.cells_per_slice(per_slice, labelled, before),
         f"Mean Dice of cells in every slice; lowest {lowest['dice']:.3f} on slice {int(lowest['z'])}.",
         "Mean Dice of the cells of each slice, and below it that of the worst cell; black lines mark the slices that "
         "cells were found from. A step or a dip half-way between two lines shows where what came from one side meets "
-        "what came from the other. Mind where the axis begins.",
+        f"what came from the other. {'' if before is None else 'Dashed lines: before corrections. '}"
+        "Mind where the axis begins.",
     )
 
 
@@ -262,9 +283,11 @@ def _tracking(tracked: Run | None) -> Iterator[tuple[str, int]]:
 
 def _islands(found: Findings, tracked: Run | None) -> Iterator[Mapping[str, Any]]:
     table = read_table(tracked, "objects.csv", []) if tracked else None
-    if table is None or found.image is None:
+    if tracked is None or table is None or found.image is None:
         return
     um3 = math.prod(found.image.grid.voxel_size) / 1e9
+    with contextlib.suppress(DataError):
+        table = as_corrected(found.project, tracked, table)
     rows = table[table["kind"] == "island"].sort_values(["n_voxels", "object"], ascending=[False, True])
     for row in _records(rows.head(MOST_ROWS)):
         yield {**row, "um3": row["n_voxels"] * um3}

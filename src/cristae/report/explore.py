@@ -53,7 +53,7 @@ class ExplorePart:
     has_scene, has_slices, has_table
         What there is.
     left_out
-        What scene, slices and table do not hold, as sentences.
+        What is corrected, and what scene, slices and table do not hold, as sentences.
     rows, columns
         The first rows of the table for browsers without scripts: class, id, and values as text; headings of these.
     """
@@ -125,7 +125,7 @@ def explore_part(found: Findings, options: Options) -> ExplorePart | None:
         has_scene=has_scene,
         has_slices=bool(source.image or source.layers),
         has_table=bool(len(rows.table)),
-        left_out=(*scene.left_out(shown.layers, meshes, rows.totals), *left_out, *rows.left_out),
+        left_out=(*shown.words, *scene.left_out(shown.layers, meshes, rows.totals), *left_out, *rows.left_out),
         rows=tuple(rows.first(STILL_ROWS, STILL_COLUMNS)),
         columns=tuple(rows.heading(name) for name in rows.columns[:STILL_COLUMNS]),
     )

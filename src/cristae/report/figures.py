@@ -101,7 +101,7 @@ def dice_per_slice(table: pd.DataFrame, labelled: Mapping[str, Sequence[int]], c
         return as_svg(figure)
 
 
-def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
+def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int], before: pd.DataFrame | None = None) -> str:
     """Draw the mean Dice of the cells of every slice, and that of the worst, labelled slices marked by black lines.
 
     Parameters
@@ -110,6 +110,8 @@ def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
         ``z``, ``dice`` and ``worst`` as `cristae.stages.score_cells.compare` makes them.
     labelled
         z of the slices that cells were found from.
+    before
+        As `table`, before cells were corrected: drawn dashed.
 
     Returns
     -------
@@ -130,9 +132,14 @@ def cells_per_slice(table: pd.DataFrame, labelled: Sequence[int]) -> str:
             alone = lines[column].notna() & lines[column].shift(1).isna() & lines[column].shift(-1).isna()
             panel.plot(z, lines[column], color=colour, linewidth=1.6)
             panel.plot(z[alone.to_numpy()], lines.loc[alone, column], color=colour, marker="o", linestyle="none")
-            _dice_axis(panel, f"Dice, {words}", float(rows[column].min()))
-        if len(labelled):
-            panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.2), fontsize=8.5)
+            lowest = float(rows[column].min())
+            if before is not None:
+                earlier = before.set_index("z")[column].reindex(z)
+                panel.plot(z, earlier, color=colour, linewidth=1.2, linestyle="--", label="before corrections")
+                lowest = min(lowest, float(earlier.min()))
+            _dice_axis(panel, f"Dice, {words}", lowest)
+        if len(labelled) or before is not None:
+            panels[0].legend(loc="upper right", bbox_to_anchor=(1, 1.2), fontsize=8.5, ncols=2)
         panels[-1].set_xlabel("slice (z)")
         return as_svg(figure)
 

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from cristae.errors import DataError
+from cristae.errors import CristaeError, DataError
 from cristae.project import Project, Run
+from cristae.stages.correcting import edits_of
 from cristae.stages.score_cells import last_cells
-from cristae.stages.status import changed_inputs
+from cristae.stages.status import changed_inputs, corrected_since
 from cristae.volume import Volume
 
 _MODULES = {"crossvalidate": ("train",), "train": ("train", "adapt")}
@@ -116,6 +117,7 @@ def gather(project: Project) -> Findings:
     problems += _broken_runs(project)
     problems += _stale(project, train, predict, score_sets, image is not None)
     problems += _stale_cells(project)
+    problems += _unapplied(project)
     problems += [
         f"{run.path.name}: {alarm}" for run in (train, predict) if run for alarm in run.manifest.get("alarms", ())
     ]
@@ -228,6 +230,8 @@ def _stale(
             yield "the scores are those of an earlier prediction; evaluate again"
         if "cells_found" in changed and not {"predict", "truth"} & changed:
             yield "the scores of cells are not those of the cells that there are now; evaluate again"
+        if corrected_since(project, found.run):
+            yield "cells were corrected since they were scored; evaluate again"
         if {"truth", "cells_truth"} & changed:
             yield "the truth has changed since the scores were made; evaluate again"
 
@@ -245,6 +249,21 @@ def _stale_cells(project: Project) -> Iterator[str]:
         yield "the cells are those of an earlier prediction; separate them again"
     if tracked is None and project.latest("track"):
         yield "the cells have been separated anew since they were followed, and are shown as separated; track again"
+
+
+def _unapplied(project: Project) -> Iterator[str]:
+    """Say which corrections nothing here rests on yet."""
+    try:
+        edits = edits_of(project)
+    except CristaeError as error:
+        yield f"corrections cannot be read: {error}"
+        return
+    for name, (n, applied) in edits.items():
+        if not applied:
+            yield (
+                f"{name} is shown without its last corrections ({n} hold); apply them: cristae correct apply "
+                f"{project.name} --layer {name}"
+            )
 
 
 def _hints(project: Project, has_image: bool, has_scores: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ yet; then predicted masks, which know no objects; then the truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from cristae.geometry import Box, Grid, Voxels, blocks
 from cristae.io.ome_zarr import n_levels, open_volume
 from cristae.palette import class_colour
 from cristae.project import Project, Run
+from cristae.stages.corrected import corrected_layer, corrected_run, in_words, layers_of
 from cristae.stages.measuring.sample import Known
 from cristae.stages.mesh import colour_index
 from cristae.stages.objects import mask_classes
 from cristae.stages.render_settings import CELL_COLOUR, GLASS
 from cristae.stages.score_cells import last_cells
+from cristae.stages.status import corrected_since
 from cristae.volume import Volume
 
 _BLOCK: Voxels = (64, 1024, 1024)
@@ -94,6 +96,8 @@ class Shown:
         Names of these classes.
     measured
         The measurement whose tables belong to the layers.
+    words
+        What is to be said of corrections, as sentences.
     """
 
     layers: tuple[Layer, ...]
@@ -101,6 +105,7 @@ class Shown:
     cell: str
     nucleus: str
     measured: Run | None
+    words: tuple[str, ...] = ()
 
 
 def shown_layers(project: Project) -> Shown:
@@ -108,7 +113,10 @@ def shown_layers(project: Project) -> Shown:
     measured = project.latest("measure")
     facts = measured.manifest if measured else {}
     cell, nucleus = str(facts.get("cell", "cell")), str(facts.get("nucleus", "nucleus"))
-    is_truth = facts.get("source") == "truth"
+    is_truth, words = facts.get("source") == "truth", list[str]()
+    if measured and not is_truth and corrected_since(project, measured):
+        words.append("What was measured was corrected since, and is shown without its features; measure it again.")
+        measured = None
     found = dict(_measured(project, measured)) if measured else {}
     if not found:
         is_truth, found = False, dict(_found(project))
@@ -124,7 +132,9 @@ def shown_layers(project: Project) -> Shown:
         opacity = _opacity(name, (cell, nucleus), holds) if len(found) > 1 else 1.0
         colour = CELL_COLOUR if opacity < 1 and name == cell else class_colour(colour_index(project, name, index))
         layers.append(Layer(name, levels, has_ids, colour, opacity))
-    return Shown(tuple(layers), is_truth, cell, nucleus, measured)
+    if not is_truth and (corrected := in_words(_holding(project, measured, found))):
+        words.insert(0, f"Shown as people corrected it: {corrected}.")
+    return Shown(tuple(layers), is_truth, cell, nucleus, measured, tuple(words))
 
 
 def read_plane(levels: tuple[Volume, ...], z: int, longest: int) -> np.ndarray:
@@ -158,6 +168,18 @@ def _opacity(name: str, containers: tuple[str, str], with_nucleoli: bool) -> flo
     return GLASS["nucleus"] if name == nucleus and with_nucleoli else 1.0
 
 
+def _holding(project: Project, measured: Run | None, names: Iterable[str]) -> dict[str, Run]:
+    """Return the runs that the shown layers are of, by class."""
+    if measured:
+        sources, runs = measured.manifest.get("source_runs", {}), {run.path.name: run for run in project.runs()}
+        return {name: runs[sources[name]] for name in names if sources.get(name) in runs}
+    cells, labelled, predicted = last_cells(project), project.latest("objects"), project.latest("predict")
+    found = {name: corrected_run(project, predicted, name) for name in names} if predicted else {}
+    for run in filter(None, (labelled, (cells[1] or cells[0]) if cells else None)):
+        found |= {name: corrected_run(project, run, name) for name in layers_of(run) if name in names}
+    return found
+
+
 def _measured(project: Project, run: Run) -> _Found:
     """Yield the layers that were measured, as far as they are still there."""
     sources = run.manifest.get("source_runs", {})
@@ -174,14 +196,15 @@ def _found(project: Project) -> _Found:
     cells, labelled, predicted = last_cells(project), project.latest("objects"), project.latest("predict")
     if cells:
         run = cells[1] or cells[0]
-        yield from _ids(str(run.manifest["name"]), run.path / f"{run.manifest['name']}.ome.zarr")
+        name = str(run.manifest["name"])
+        yield from _ids(name, corrected_layer(project, run, name))
     if labelled:
         for name in map(str, labelled.manifest.get("classes", ())):
-            yield from _ids(name, labelled.path / f"{name}.ome.zarr")
+            yield from _ids(name, corrected_layer(project, labelled, name))
     elif predicted and project.has_image:
         for name in map(str, mask_classes(project, predicted)):
             try:
-                yield name, (open_levels(predicted.path / f"{name}.ome.zarr" / "labels" / name), False)
+                yield name, (open_levels(corrected_layer(project, predicted, name)), False)
             except DataError:
                 continue
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cristae.project import Project, Run
 from cristae.report.gather import Findings
+from cristae.stages.corrected import correctable, corrected_run, n_corrections
 from cristae.wording import number_ranges
 
 _PACKAGES = {"torch": "PyTorch", "numpy": "NumPy", "zarr": "zarr", "scikit-image": "scikit-image"}
@@ -62,6 +63,7 @@ def methods_part(found: Findings) -> Methods | None:
         (project.latest("cells"), _cells),
         (project.latest("track"), _track),
         (project.latest("objects"), _objects),
+        *((run, _corrected) for run in _corrections(project)),
         (project.latest("measure"), _measure),
         *((one.run, _score) for one in found.score_sets),
     ]
@@ -172,6 +174,17 @@ def _objects(facts: Facts, settings: Facts) -> str:
     return f"Organelles were told apart as connected components ({_said(settings, 'connectivity')}-connected){dropped}."
 
 
+def _corrections(project: Project) -> list[Run]:
+    """Return the applied corrections of the layers that are in use."""
+    runs = [corrected_run(project, one.run, one.of) for one in correctable(project).values()]
+    return [run for run in runs if n_corrections(run)]
+
+
+def _corrected(facts: Facts, settings: Facts) -> str:
+    n = int(facts["n_edits"])
+    return f"By hand, {facts['layer']} was corrected in {n} edit{'s' * (n != 1)}."
+
+
 def _measure(facts: Facts, settings: Facts) -> str:
     families = [_FAMILIES.get(str(one), str(one)) for one in settings.get("families", ())]
     grey = {"texture", "zones", "spectrum"} & set(settings.get("families", ())) and facts.get("has_image")
@@ -193,16 +206,27 @@ def _measure(facts: Facts, settings: Facts) -> str:
 
 def _score(facts: Facts, settings: Facts) -> str:
     dices = {name: one for name, one in (facts.get("dice_3d") or {}).items() if one is not None}
-    if not dices:
-        return ""
     told = ", ".join(f"{name} {value:.3f}" for name, value in dices.items())
+    of_cells = _cells_score(facts)
+    if not dices and not of_cells:
+        return ""
     crossed = facts.get("stage") == "crossvalidate"
     where = (
         "left-out labelled slices, each predicted by networks trained on the others" if crossed else "slices with truth"
     )
     if not crossed and settings.get("exclude_labelled"):
         where += " that were not used for training"
-    return f"On {where}, the 3D Dice was {told}."
+    words = [f"the 3D Dice was {told}"] if told else []
+    return f"On {where}, {' and '.join([*words, *of_cells])}."
+
+
+def _cells_score(facts: Facts) -> list[str]:
+    """Return the mean Dice of cells in words, with what it was before corrections; nothing where it is not known."""
+    if facts.get("dice_cells") is None:
+        return []
+    before = facts.get("dice_cells_before")
+    also = "" if before is None else f" ({before:.3f} before corrections by hand)"
+    return [f"the mean Dice of cells was {facts['dice_cells']:.3f}{also}"]
 
 
 def _versions(runs: Sequence[Run]) -> Iterator[str]:

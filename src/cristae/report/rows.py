@@ -16,7 +16,10 @@ from cristae.report.browser import Sheet
 from cristae.report.layers import Shown
 from cristae.report.measure import MAIN
 from cristae.report.scene import share_out
+from cristae.stages.corrected import corrected_objects, layers_of
 from cristae.stages.measured import feature_columns, read_measured, title_of, unit_of
+from cristae.stages.score_cells import last_cells
+from cristae.stages.status import corrected_since
 
 MOST_ROWS = 20_000
 """Objects in the table of the page, the largest of every class."""
@@ -159,26 +162,36 @@ def _known(project: Project, shown: Shown) -> tuple[pd.DataFrame, Mapping[str, M
             pass
     if shown.is_truth:
         return _NONE, {}
-    runs = [project.latest(stage) for stage in ("track", "objects")]
-    parts = [part for run in runs if run is not None and (part := _counted(run)) is not None]
+    cells = last_cells(project)
+    runs = [(cells[1] or cells[0]) if cells else None, project.latest("objects")]
+    parts = [part for run in runs if run is not None and (part := _counted(project, run)) is not None]
     return (_with_parents(project, pd.concat(parts, ignore_index=True)) if parts else _NONE), {}
 
 
-def _counted(run: Run) -> pd.DataFrame | None:
-    """Return the voxels of every cell or object of a run; None where its table is gone."""
-    try:
-        table = pd.read_csv(run.path / "objects.csv", dtype={"class": str})
-    except (OSError, ValueError):
-        return None
-    if run.stage == "track":
-        table = table.rename(columns={"object": "object_id"}).assign(**{"class": str(run.manifest["name"])})
+def _counted(project: Project, run: Run) -> pd.DataFrame | None:
+    """Return the voxels of every cell or object of a run, as corrected; None where its tables are gone."""
     columns = ["class", "object_id", "n_voxels"]
-    return table[columns] if set(columns) <= set(table) else None
+    try:
+        corrected = {name: corrected_objects(project, run, name) for name in layers_of(run)}
+    except DataError:
+        return None
+    parts = [table[columns] for table in corrected.values() if table is not None]
+    if len(parts) < len(corrected):
+        try:
+            table = pd.read_csv(run.path / "objects.csv", dtype={"class": str})
+        except (OSError, ValueError):
+            table = pd.DataFrame()
+        if run.stage == "track":
+            table = table.rename(columns={"object": "object_id"}).assign(**{"class": str(run.manifest["name"])})
+        if set(columns) <= set(table):
+            alone = [name for name, one in corrected.items() if one is None]
+            parts.insert(0, table.loc[table["class"].isin(alone), columns])
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _with_parents(project: Project, table: pd.DataFrame) -> pd.DataFrame:
     run = project.latest("anatomy")
-    if run is None:
+    if run is None or corrected_since(project, run):
         return table
     try:
         parents = pd.read_parquet(run.path / "parents.parquet", columns=["class", "object_id", "parent_cell_id"])

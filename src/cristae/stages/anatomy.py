@@ -26,7 +26,7 @@ from cristae.io.ome_zarr import open_volume
 from cristae.metrics.instance import Contingency, contingency
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
-from cristae.stages.corrected import corrected_run, corrections_of, newest_cells
+from cristae.stages.corrected import corrected_layer, corrected_run, corrections_of, in_words, newest_cells
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.objects import objects, objects_inputs, objects_settings, write_table
@@ -91,6 +91,9 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")
+        runs = {one: corrected_run(project, labelled, one) for one in labelled.manifest["classes"]}
+        if words := in_words(runs | {name: corrected_run(project, cells, name)}):
+            options.notify(f"anatomy: {words}")
         ids = {one: _ids_of(project, labelled, one) for one in labelled.manifest["classes"]}
         found, across = _relate(ids, _ids_of(project, cells, name), settings, run, options)
         write_table(found, run.path / "parents")
@@ -145,7 +148,7 @@ def _relate(
 
 
 def _ids_of(project: Project, run: Run, name: str) -> Volume:
-    return open_volume(corrected_run(project, run, name).path / f"{name}.ome.zarr")
+    return open_volume(corrected_layer(project, run, name))
 
 
 def _count(volume: Volume, within: Volume, crew: Crew, progress: Progress) -> Contingency:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.blockwise import Execution, Journal, map_blocks
+from cristae.corrections.ids import known_highest, note_highest
 from cristae.corrections.store import Corrections
-from cristae.corrections.tools import highest_id
 from cristae.errors import DataError, UsageError
-from cristae.files import write_atomically
-from cristae.geometry import Box
+from cristae.geometry import Block, Box, blocks
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume, shard_shape
 from cristae.io.stored import StoredArray
+from cristae.metrics.instance import Contingency, add_up, contingency
 from cristae.project import Project, Run
 from cristae.stages.corrected import Correctable, correctable, corrected_run
 from cristae.stages.objects import write_table
@@ -104,7 +105,20 @@ def open_corrections(
     guard()
     about = {"layer": found.name, "run": found.run.path.name}
     folder = found.folder(project)
-    return Corrections(folder, open_volume(found.path), by=by, about=about, guard=guard, read_only=read_only)
+    opened = Corrections(folder, open_volume(found.path), by=by, about=about, guard=guard, read_only=read_only)
+    highest = _highest_made(found)
+    if not read_only and highest is not None and known_highest(opened) != highest:
+        note_highest(opened, highest)
+    return opened
+
+
+def _highest_made(found: Correctable) -> int | None:
+    """Return the highest id that a run has given, where it noted that: then nobody need look for it."""
+    facts = found.run.manifest
+    highest = facts.get("highest_id", facts.get("n_objects") if found.run.stage == "objects" else None)
+    if isinstance(highest, Mapping):  # objects are numbered from 1 without holes
+        highest = highest.get(found.of)
+    return None if highest is None else int(highest)
 
 
 def boundary_of(project: Project, layer: str | None = None) -> Volume | None:
@@ -115,19 +129,6 @@ def boundary_of(project: Project, layer: str | None = None) -> Volume | None:
         return None
     volume = open_volume(path)
     return volume if volume.shape == open_volume(found.path).shape and volume.dtype == np.uint8 else None
-
-
-def new_ids(corrections: Corrections, n: int) -> tuple[int, ...]:
-    """Return ids that no object of a layer has or had; the layer is read once for that, the first time."""
-    noted = corrections.folder / "highest.json"
-    try:
-        highest = int(json.loads(noted.read_text())["highest_id"])
-    except (FileNotFoundError, ValueError, KeyError):
-        highest = highest_id(corrections.original)
-        corrections.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(noted, json.dumps({"highest_id": highest}) + "\n")
-    highest = max([highest, *(one for entry in corrections.entries for one in entry.ids)])
-    return tuple(corrections.check_label(highest + 1 + i) for i in range(n))
 
 
 def audit(corrections: Corrections) -> pd.DataFrame:
@@ -174,7 +175,8 @@ def edits_of(project: Project) -> dict[str, tuple[int, bool]]:
 def apply_corrections(project: Project, layer: str | None = None, options: Options | None = None) -> Run:
     """Make a run of a layer as it was corrected: measured, meshed and exported in place of the one that was found.
 
-    Writes ``<class>.ome.zarr``, shown beside the image too, and ``edits`` (the audit table) as Parquet and CSV.
+    Writes ``<class>.ome.zarr``, shown beside the image too, and as Parquet and CSV ``edits`` (the audit table) and, of
+    layers with ids, ``objects`` (a row per object: ``class``, ``object_id``, ``n_voxels``, ``volume_um3``).
 
     Raises
     ------
@@ -202,6 +204,8 @@ def apply_corrections(project: Project, layer: str | None = None, options: Optio
         options.check()
         with project.lock(), project.record(run, settings, inputs):
             _write_corrected(corrections, run, found, options)
+            if corrections.original.dtype != np.uint8:
+                write_table(_count(run, found.of, options), run.path / "objects")
             write_table(audit(corrections), run.path / "edits")
             publish(run.path / f"{found.of}.ome.zarr", project.image_path / "labels" / found.shown)
             n_edits = len(corrections.standing)
@@ -326,6 +330,33 @@ def _write_corrected(corrections: Corrections, run: Run, found: Correctable, opt
     execution = Execution(options.executor, options.progress("correct"), journal)
     map_blocks(_same, [corrections.volume()], [target], block_shape=shard_shape(target), execution=execution)
     build_pyramid(path, options.crew(run.path).unordered)
+
+
+def _count(run: Run, name: str, options: Options) -> pd.DataFrame:
+    """Return a row per object of the corrected layer."""
+    volume = open_volume(run.path / f"{name}.ome.zarr")
+    todo = list(blocks(volume.grid.box, shard_shape(volume)))
+    progress = options.progress(f"count {name}")
+
+    def work(block: Block) -> Contingency:
+        labels = volume.read(block.write)
+        return contingency(labels, labels)
+
+    counts = []
+    for done, count in enumerate(options.crew(run.path).unordered(work, todo), start=1):
+        counts.append(count)
+        progress(done, len(todo))
+    found = add_up(counts)
+    there = found.truth != 0
+    n_voxels = found.n_voxels[there]
+    return pd.DataFrame(
+        {
+            "class": pd.Series([name] * int(there.sum()), dtype="str"),
+            "object_id": found.truth[there],
+            "n_voxels": n_voxels,
+            "volume_um3": n_voxels * (math.prod(volume.grid.voxel_size) / 1e9),
+        }
+    )
 
 
 def _same(_: Any, labels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from cristae.errors import DataError
 from cristae.project import Project, Run
 
 _BASES = {"evaluate": "truth", "crossvalidate": "left-out slices", "quality": "expected"}
+_CELLS = "cells by truth"
+"""Basis of the mean Dice of cells, which corrections change, too."""
 
 
 def effort(project: Project, corrections: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -42,7 +44,7 @@ def effort_in_words(project: Project) -> str:
     if n:
         words.append(f"{n} correction{'s' * (n != 1)} in {minutes:.0f} min at work")
     table = effort(project)
-    for basis in _BASES.values():
+    for basis in (*_BASES.values(), _CELLS):
         rows = table[table["basis"] == basis]
         if len(rows):
             first, last = (rows[rows["run"] == rows["run"].iloc[at]] for at in (0, -1))
@@ -70,10 +72,12 @@ def _scores(project: Project, run: Run) -> Iterator[tuple[Any, ...]]:
     manifest = run.manifest
     found: Mapping[str, Any] = manifest.get("expected_dice_3d" if run.stage == "quality" else "dice_3d") or {}
     labelled = _labelled(project, run)
-    for name, dice in found.items():
+    scores = [(_BASES[run.stage], name, dice) for name, dice in found.items()]
+    scores.append((_CELLS, manifest.get("class_of_cells", "cell"), manifest.get("dice_cells")))
+    for basis, name, dice in scores:
         if dice is not None and not math.isnan(float(dice)):
             time = datetime.fromtimestamp(float(manifest["ended"]), UTC)
-            yield time, run.path.name, _BASES[run.stage], str(name), len(labelled), float(dice)
+            yield time, run.path.name, basis, str(name), len(labelled), float(dice)
 
 
 def _labelled(project: Project, run: Run) -> set[int]:

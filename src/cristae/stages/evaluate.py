@@ -29,6 +29,7 @@ from cristae.metrics.voxel import EmptyRule
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.calibration import Certainty
+from cristae.stages.corrected import n_corrections, with_corrections
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
@@ -36,6 +37,7 @@ from cristae.stages.score_cells import (
     FoundCells,
     cells_inputs,
     find_cells,
+    in_short,
     score_cells,
     warn_of_cells,
     write_cell_scores,
@@ -79,7 +81,9 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
     Writes ``scores.json``; of masks ``slices.parquet`` and ``slices.csv`` (one row per class and slice with truth),
     ``distance.csv`` (one row per class and distance to the nearest slice painted for training), ``reliability`` and,
     of two networks, ``calibration`` (see `cristae.stages.calibration`); of cells ``cells_objects`` (one row per true
-    cell) and ``cells_slices`` (one row per slice), as Parquet and CSV.
+    cell) and ``cells_slices`` (one row per slice), as Parquet and CSV. Corrected cells are scored as they are with the
+    corrections applied last, and without: ``cells_objects_before``, ``cells_slices_before``. Masks are scored as the
+    network predicted them.
 
     Parameters
     ----------
@@ -120,7 +124,8 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
         return run
     masks = {name: _open_mask(predicted, name, project.truth) for name in classes if predicted}
     size = " × ".join(f"{length:g}" for length in project.truth.grid.voxel_size)
-    subjects = [*classes, *([f"{cells.name} (objects)"] if cells else [])]
+    words = with_corrections(n_corrections(cells.corrected)) if cells else ""
+    subjects = [*classes, *([f"{cells.name} ({', '.join(filter(None, ('objects', words)))})"] if cells else [])]
     options.notify(f"evaluate: {', '.join(subjects)}, voxels of {size} nm (z, y, x)")
     settings, options = keep_memory("evaluate", project, settings, options)
     with project.lock(), project.record(run, settings, inputs):
@@ -139,7 +144,7 @@ def evaluate(project: Project, settings: EvaluateSettings | None = None, options
             result = score_cells(project, cells, settings.exclude_labelled, settings.smallest_cell_um3, options)
             write_cell_scores(run.path, result)
             scores["cells"] = result.scores
-            run.update(cells_scored=cells.run.path.name, dice_cells=result.scores["dice_mean"])
+            run.update(cells_scored=cells.run.path.name, **in_short(result.scores))
         write_scores(run.path, scores, table)
         run.update(classes=list(classes), dice_3d={name: facts["dice_3d"] for name, facts in scores["classes"].items()})
     _warn(scores, options)

@@ -13,7 +13,7 @@ from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import list_labels, open_volume, read_facts
 from cristae.io.opened import IGNORE_NAME, Material
 from cristae.project import Project
-from cristae.stages.corrected import corrected_run
+from cristae.stages.corrected import corrected_layer
 from cristae.volume import ArrayLike, Volume
 
 JOINED = ("annotations", "truth", "masks")
@@ -107,18 +107,17 @@ def layers(project: Project) -> dict[str, Path]:
         name = path.name.removesuffix(".ome.zarr")
         if (path / "labels" / name).is_dir():
             assert predicted is not None
-            mended = corrected_run(project, predicted, name)
-            found[name] = mended.path / path.name if mended != predicted else path / "labels" / name
+            found[name] = corrected_layer(project, predicted, name)
         found[f"{name}/probability"] = path
     labelled = project.latest("objects")
     if labelled:
         for name in labelled.manifest["classes"]:
-            found[f"{name}/objects"] = corrected_run(project, labelled, name).path / f"{name}.ome.zarr"
+            found[f"{name}/objects"] = corrected_layer(project, labelled, name)
     for stage in ("cells", "track"):  # ids that were tracked are shown in place of those before
         run = project.latest(stage)
         if run:
             name = run.manifest["name"]
-            found[name] = corrected_run(project, run, name).path / f"{name}.ome.zarr"
+            found[name] = corrected_layer(project, run, name)
     for kind in ("annotations", "truth"):
         folder = project.labels_folder / f"{kind}.ome.zarr"
         found |= {f"{kind}/{name}": folder / "labels" / name for name in list_labels(folder)}

@@ -75,6 +75,11 @@ class Labelling:
         """Say whether all of the class is painted on a slice."""
         return z in self.project.annotations.complete_slices(self.name)
 
+    @property
+    def labelled_slices(self) -> tuple[int, ...]:
+        """Slices that have labels of the class; others hold no ids but those in the draft."""
+        return self.project.annotations.labelled_slices(self.name)
+
     def note(self, slices: Iterable[int]) -> None:
         """Note that slices were painted since they were saved."""
         self.unsaved |= set(slices)

@@ -69,6 +69,8 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
     with project.lock(), project.record(run, settings, source.inputs):
         if options.force:
             _clear(run)
+        if source.corrections:
+            options.notify(f"measure: {source.corrections}")
         sample = open_sample(project, source, settings, run, options)
         if sample.image is None and set(settings.families) & set(TEXTURES):
             options.notify("measure: there is no image, so nothing is said of texture")

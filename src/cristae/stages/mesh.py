@@ -122,6 +122,8 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
+        if source.corrections:
+            options.notify(f"mesh: {source.corrections}")
         layers = _open(project, source, (measured, level), run, options)
         finish = _finish(layers.grid, settings)
         tables, stores = [], {}

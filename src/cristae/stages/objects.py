@@ -28,7 +28,7 @@ from cristae.geometry import Block, Grid, Voxels, blocks
 from cristae.io.ome_zarr import build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
-from cristae.stages.corrected import corrections_of, open_mask
+from cristae.stages.corrected import corrected_run, corrections_of, in_words, open_mask
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
@@ -100,6 +100,8 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
+        if words := in_words({name: corrected_run(project, predicted, name) for name in names}):
+            options.notify(f"objects: masks of {words}")
         tables, dropped = [], {}
         for name in names:
             mask = open_mask(project, predicted, name)

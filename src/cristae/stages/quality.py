@@ -29,6 +29,7 @@ from cristae.errors import DataError
 from cristae.files import write_atomically
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.corrected import corrections_of, layers_of
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.layers import disagreeing, disagreement_of, open_layer
 from cristae.stages.objects import write_table
@@ -91,6 +92,8 @@ def quality(project: Project, settings: QualitySettings | None = None, options: 
     named = {"predict": predicted, "crossvalidate": checked, **sources.runs}
     inputs = {stage: run.as_input if run else "" for stage, run in named.items()}
     inputs["image"] = project.image_fingerprint
+    for source in (sources.objects, sources.track):
+        inputs |= corrections_of(project, source, layers_of(source) if source else ())
     run = project.run("quality", settings, inputs)
     if nothing_to_do(project, run, options):
         return run

@@ -24,6 +24,7 @@ from cristae.geometry import Block, Voxels, blocks
 from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.stages.anatomy import BLOCK, current_objects
+from cristae.stages.corrected import as_corrected, corrected_layer, corrected_objects
 from cristae.stages.objects import mask_classes
 from cristae.stages.options import Options
 from cristae.stages.status import fresh
@@ -91,8 +92,8 @@ def red_flags(
     found = [jumps(slices, jump), doubtful(slices, odd)]
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if sources.objects is not None:
-        objects = pd.read_parquet(sources.objects.path / "objects.parquet")
-        boxes = _boxes_of_objects(objects, sources.objects, crew, options)
+        objects = _objects_now(project, sources.objects)
+        boxes = _boxes_of_objects(project, objects, sources.objects, crew, options)
         found.append(odd_objects(_described(objects, boxes, project.image.shape, project.image.grid.voxel_size), odd))
     cell = str(sources.track.manifest["name"]) if sources.track else "cell"
     if sources.anatomy is not None:
@@ -100,23 +101,34 @@ def red_flags(
         nucleus = str(sources.anatomy.settings["nucleus"])
         found.append(anatomy_flags(parents, across, cell, nucleus))
     if sources.track is not None:
-        found.append(island_flags(pd.read_parquet(sources.track.path / "objects.parquet"), cell))
+        tracked = pd.read_parquet(sources.track.path / "objects.parquet")
+        found.append(island_flags(as_corrected(project, sources.track, tracked), cell))
     flags = put_together(found)
     of_cells = flags[(flags["class"] == cell) & (flags["object_id"] > 0)]
     if sources.track is not None and len(of_cells) and cell not in boxes:
         ids = np.unique(of_cells["object_id"].to_numpy(np.uint64))
-        volume = open_volume(sources.track.path / f"{cell}.ome.zarr")
+        volume = open_volume(corrected_layer(project, sources.track, cell))
         boxes[cell] = ids, _boxes(volume, ids, crew, options.progress(f"find flagged {cell}s"))
     return _with_boxes(flags, boxes, project.image.shape)
 
 
+def _objects_now(project: Project, made: Run) -> pd.DataFrame:
+    """Return the objects of all classes, of corrected ones as they are now."""
+    noted = pd.read_parquet(made.path / "objects.parquet")
+    parts = []
+    for name, rows in noted.groupby("class", sort=False):
+        corrected = corrected_objects(project, made, str(name))
+        parts.append(rows if corrected is None else corrected[list(rows.columns)])
+    return pd.concat(parts, ignore_index=True) if parts else noted
+
+
 def _boxes_of_objects(
-    objects: pd.DataFrame, made: Run, crew: Crew, options: Options
+    project: Project, objects: pd.DataFrame, made: Run, crew: Crew, options: Options
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     found = {}
     for name, rows in objects.groupby("class", sort=False):
         ids = np.unique(rows["object_id"].to_numpy(np.uint64))
-        volume = open_volume(made.path / f"{name}.ome.zarr")
+        volume = open_volume(corrected_layer(project, made, str(name)))
         found[str(name)] = ids, _boxes(volume, ids, crew, options.progress(f"boxes of {name}"))
     return found
 

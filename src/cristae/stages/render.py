@@ -39,6 +39,7 @@ from cristae.stages.limits import n_threads, within
 from cristae.stages.mesh import MeshSettings, colour_index, mesh, mesh_settings, open_meshes
 from cristae.stages.options import Options
 from cristae.stages.render_settings import CELL_COLOUR, GLASS, RenderSettings
+from cristae.stages.status import corrected_since
 
 __all__ = ["RenderSettings", "render", "render_settings"]
 
@@ -99,7 +100,7 @@ def render(
     }
     if settings.planes or settings.movie == "slices":
         inputs["image"] = project.image_fingerprint
-    parents = _parents(project, settings)
+    parents = _parents(project, settings, options)
     if parents is not None:
         inputs["anatomy"] = parents[0]
     run = project.run("render", settings, inputs)
@@ -168,7 +169,7 @@ def _form(settings: RenderSettings, options: Options) -> str:
     return settings.movie_format
 
 
-def _parents(project: Project, settings: RenderSettings) -> tuple[str, pd.DataFrame] | None:
+def _parents(project: Project, settings: RenderSettings, options: Options) -> tuple[str, pd.DataFrame] | None:
     """Return the cell of every organelle, and the name of the run that found it; None where it does not matter."""
     if settings.colour_by != "cell":
         return None
@@ -178,6 +179,8 @@ def _parents(project: Project, settings: RenderSettings) -> tuple[str, pd.DataFr
             "render.colour_by=cell needs to know which cell every organelle lies in; run: cristae anatomy "
             f"{project.path} (it knows what cristae found, not the truth), or colour by object or class"
         )
+    if corrected_since(project, run):
+        options.notify(f"render: there are newer corrections; to colour by them run: cristae anatomy {project.path}")
     table = pd.read_parquet(run.path / "parents.parquet", columns=["class", "object_id", "parent_cell_id"])
     return run.as_input, table
 

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from cristae.annotations import IGNORE_ID
+from cristae.blockwise import Progress
 from cristae.errors import DataError
 from cristae.files import write_atomically
 from cristae.geometry import Box
@@ -47,6 +48,7 @@ from cristae.metrics.matching import (
     summarise_dice,
 )
 from cristae.project import Project, Run
+from cristae.stages.corrected import corrected_run, corrections_of, n_corrections, with_corrections
 from cristae.stages.options import Options
 
 CellPlanes = tuple[int, np.ndarray, np.ndarray]
@@ -77,11 +79,14 @@ class FoundCells:
         Their class.
     labelled
         z of the labelled slices that they were found from.
+    corrected
+        The run that holds them with the corrections applied last; `run` itself where there are none.
     """
 
     run: Run
     name: str
     labelled: tuple[int, ...]
+    corrected: Run
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,15 @@ class CellRules:
 
 @dataclass(frozen=True)
 class CellScores:
-    """What came out: scores as ``scores.json`` keeps them, a row per true cell, a row per slice."""
+    """What came out: scores as ``scores.json`` keeps them, a row per true cell, a row per slice.
+
+    Of corrected cells, ``before`` is what came out of those that nobody had corrected yet.
+    """
 
     scores: dict[str, Any]
     objects: pd.DataFrame
     slices: pd.DataFrame
+    before: CellScores | None = None
 
 
 def last_cells(project: Project) -> tuple[Run, Run | None] | None:
@@ -139,7 +148,8 @@ def find_cells(project: Project, notify: Callable[[str], None] = lambda words: N
         return None
     if tracked is None and project.latest("track"):
         notify("evaluate: cells were separated anew and not tracked since, so that they are scored as separated")
-    return FoundCells(tracked or separated, name, tuple(int(z) for z in separated.manifest["labelled_slices"]))
+    run, labelled = tracked or separated, tuple(int(z) for z in separated.manifest["labelled_slices"])
+    return FoundCells(run, name, labelled, corrected_run(project, run, name))
 
 
 def cells_inputs(project: Project, found: FoundCells | None) -> dict[str, str]:
@@ -147,13 +157,14 @@ def cells_inputs(project: Project, found: FoundCells | None) -> dict[str, str]:
     if found is None:
         return {"cells_found": "", "cells_truth": ""}
     made = f"{found.run.stage} {found.run.as_input}"
-    return {"cells_found": made, "cells_truth": project.truth.fingerprint([found.name])}
+    truth = project.truth.fingerprint([found.name])
+    return {"cells_found": made, "cells_truth": truth, **corrections_of(project, found.run, [found.name])}
 
 
 def score_cells(
     project: Project, found: FoundCells, exclude_labelled: bool, smallest_um3: float, options: Options
 ) -> CellScores:
-    """Score the cells of a project against its truth.
+    """Score the cells of a project against its truth; where people corrected them, with and without corrections.
 
     Raises
     ------
@@ -171,9 +182,14 @@ def score_cells(
         max(1, round(smallest_um3 * 1e9 / math.prod(grid.voxel_size))),
         grid.voxel_size[0],
     )
-    result = compare(_planes(project, found, options), rules)
-    facts = {"class": found.name, "run": found.run.path.name, "smallest_cell_um3": smallest_um3}
-    return CellScores({**facts, **result.scores}, result.objects, result.slices)
+    n = n_corrections(found.corrected)
+    facts = {"class": found.name, "run": found.run.path.name, "n_corrections": n, "smallest_cell_um3": smallest_um3}
+    result = compare(_planes(project, found, found.corrected, options.progress("evaluate cells")), rules)
+    if not n:
+        return CellScores({**facts, **result.scores}, result.objects, result.slices)
+    before = compare(_planes(project, found, found.run, options.progress("evaluate uncorrected cells")), rules)
+    scores = {**facts, "corrected_run": found.corrected.path.name, **result.scores, "before_corrections": before.scores}
+    return CellScores(scores, result.objects, result.slices, before)
 
 
 def compare(planes: Iterable[CellPlanes], rules: CellRules) -> CellScores:
@@ -220,9 +236,26 @@ def compare(planes: Iterable[CellPlanes], rules: CellRules) -> CellScores:
     return CellScores(scores, objects, pd.DataFrame(rows, columns=list(_SLICE_COLUMNS)).astype(_SLICE_COLUMNS))
 
 
+def in_short(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest of an evaluation says of cells."""
+    found = {
+        "class_of_cells": scores["class"],
+        "dice_cells": scores["dice_mean"],
+        "n_corrections": scores["n_corrections"],
+    }
+    before = scores.get("before_corrections")
+    return found | ({"dice_cells_before": before["dice_mean"]} if before else {})
+
+
 def write_cell_scores(folder: Path, result: CellScores) -> None:
-    """Write ``cells_objects`` and ``cells_slices`` into a run's folder, as Parquet and CSV."""
-    for stem, table in (("cells_objects", result.objects), ("cells_slices", result.slices)):
+    """Write ``cells_objects`` and ``cells_slices`` into a run's folder, as Parquet and CSV.
+
+    What came out before corrections stands beside them: ``cells_objects_before`` and ``cells_slices_before``.
+    """
+    tables = {"cells_objects": result.objects, "cells_slices": result.slices}
+    if result.before is not None:
+        tables |= {"cells_objects_before": result.before.objects, "cells_slices_before": result.before.slices}
+    for stem, table in tables.items():
         table.to_parquet(folder / f"{stem}.parquet", index=False)
         write_atomically(folder / f"{stem}.csv", table.to_csv(index=False))
 
@@ -243,16 +276,17 @@ def warn_of_cells(scores: Mapping[str, Any], options: Options) -> None:
         )
 
 
-def _planes(project: Project, found: FoundCells, options: Options) -> Iterator[CellPlanes]:
-    path = found.run.path / f"{found.name}.ome.zarr"
+def _planes(project: Project, found: FoundCells, holds: Run, progress: Progress) -> Iterator[CellPlanes]:
+    """Yield every slice with truth, with the cells of a run."""
+    path = holds.path / f"{found.name}.ome.zarr"
     if not path.is_dir():
-        raise DataError(f"{path} is missing; run cristae {found.run.stage} again with --force")
+        command = "correct apply" if holds.stage == "correct" else holds.stage
+        raise DataError(f"{path} is missing; run cristae {command} again with --force")
     volume, truth = open_volume(path), project.truth
     if volume.shape != truth.grid.shape:
         raise DataError(f"the cells have shape {volume.shape} but the image {truth.grid.shape}; find them again")
     _, height, width = volume.shape
     slices = truth.labelled_slices(found.name)
-    progress = options.progress("evaluate cells")
     for done, z in enumerate(slices, start=1):
         # Layers of cells are stored slice by slice.
         yield z, volume.read(Box((z, 0, 0), (z + 1, height, width)))[0], truth.read_ids(found.name, z)
@@ -329,9 +363,14 @@ def cells_table(scores: Mapping[str, Any]) -> str:
     columns = ("dice_mean", "dice_sd", "dice_median", "dice_worst", "pq", "ap50", "ap75")
     more = ("voi_split", "voi_merge", "arand", "island_share")
     head = f"{scores['class']}: {scores['n_cells']} cells on {scores['n_scored_slices']} slices, from {scores['run']}"
+    if words := with_corrections(scores.get("n_corrections", 0)):
+        head += f" {words}"
     if scores["dice_worst_id"] is not None:
         head += f"; the worst is {scores['dice_worst_id']}"
-    return "\n".join([head, *_lines(scores, columns), *_lines(scores, more)])
+    lines = [head, *_lines(scores, columns), *_lines(scores, more)]
+    if before := scores.get("before_corrections"):
+        lines += ["before corrections:", *_lines(before, columns), *_lines(before, more)]
+    return "\n".join(lines)
 
 
 def _lines(scores: Mapping[str, Any], columns: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from cristae.errors import CristaeError
 from cristae.project import Project, Run
-from cristae.stages.corrected import corrections_of, newest_cells
+from cristae.stages.corrected import corrections_of, layers_of, newest_cells
 from cristae.stages.correcting import edits_of
+from cristae.stages.objects import objects_inputs
 from cristae.stages.prepared import PREPARING, source_of
 from cristae.stages.score_cells import cells_inputs, find_cells
 
@@ -32,9 +33,6 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
 
 _NAMED = ("predict", "cells", "track", "objects", "anatomy", "mesh", "crossvalidate")
 """Stages of which the newest run can be an input."""
-
-_TAKE_CORRECTIONS = ("objects", "anatomy", "measure", "mesh")
-"""Stages that take corrected layers in place of those that were found."""
 
 Condition = Literal["missing", "done", "running", "interrupted", "failed", "stale"]
 
@@ -154,15 +152,35 @@ def current_inputs(project: Project, run: Run) -> Mapping[str, str]:
 
 def _corrections_now(project: Project, run: Run, inputs: Mapping[str, str]) -> dict[str, str]:
     """Return which corrections a run would take now, of the layers that it rests on."""
-    found: dict[str, str] = {}
-    if run.stage in _TAKE_CORRECTIONS and run.settings.get("source", "found") == "found":
-        of_objects = run.stage == "objects"
-        for source in (
-            (project.latest("predict"),) if of_objects else (newest_cells(project), project.latest("objects"))
-        ):
-            names = source.manifest.get("classes", [source.manifest.get("name", "")]) if source else ()
-            found |= corrections_of(project, source, names)
-    return {name: "" for name in inputs if name.startswith("corrected_")} | found
+    found = {name: "" for name in inputs if name.startswith("corrected_")}
+    predicted = project.latest("predict")
+    if run.stage == "objects" and predicted:
+        now = objects_inputs(project, predicted)
+        return found | {name: value for name, value in now.items() if name != "predict"}
+    for source in _corrected_sources(project, run):
+        found |= corrections_of(project, source, layers_of(source) if source else ())
+    return found
+
+
+def _corrected_sources(project: Project, run: Run) -> tuple[Run | None, ...]:
+    """Return the runs whose layers, but for masks, a stage takes with the corrections that were applied."""
+    if run.stage == "track":
+        return (project.latest("cells"),)
+    if run.stage == "evaluate":
+        cells = find_cells(project)
+        return (cells.run if cells else None,)
+    if run.stage == "quality":
+        return fresh(project, "track"), project.latest("objects")
+    if run.stage in ("anatomy", "measure", "mesh") and run.settings.get("source", "found") == "found":
+        return newest_cells(project), project.latest("objects")
+    return ()
+
+
+def corrected_since(project: Project, run: Run) -> bool:
+    """Say whether corrections were applied, after a run was made, to layers that it rests on."""
+    inputs = run.manifest.get("inputs", {})
+    now = _corrections_now(project, run, inputs)
+    return any(value and inputs.get(name) != value for name, value in now.items())
 
 
 def changed_inputs(project: Project, run: Run) -> frozenset[str]:

@@ -24,6 +24,7 @@ from cristae.io.ome_zarr import build_pyramid, open_volume, shard_shape
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.cells import slice_layer
+from cristae.stages.corrected import corrected_layer, corrected_run, corrections_of, in_words
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
@@ -77,7 +78,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     if cells is None:
         raise DataError(f"{project.path} has no separated cells yet; find them with: cristae cells {project.path}")
     name = str(cells.manifest["name"])
-    inputs = {"cells": cells.as_input}
+    inputs = {"cells": cells.as_input} | corrections_of(project, cells, [name])
     run = project.run("track", settings, inputs)
     if nothing_to_do(project, run, options):
         return run
@@ -86,6 +87,8 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
+        if words := in_words({name: corrected_run(project, cells, name)}):
+            options.notify(f"track: {words}")
         tracks = _follow(project, cells, name, run, settings, options)
         found = _write_tables(tracks, run)
         build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
@@ -120,7 +123,7 @@ class _Anchors(Mapping[int, np.ndarray]):
 
 
 def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSettings, options: Options) -> Tracks:
-    source = open_volume(cells.path / f"{name}.ome.zarr")
+    source = open_volume(corrected_layer(project, cells, name))
     _, y, x = source.grid.voxel_size
     following = Following(
         method=settings.method,
@@ -176,6 +179,7 @@ def _write_tables(tracks: Tracks, run: Run) -> dict[str, Any]:
     kinds = objects["kind"].value_counts()
     return {
         "n_objects": len(objects),
+        "highest_id": int(max(tracks.ids.max(initial=0), tracks.shared.id.max(initial=0))),
         "n_lonely_islands": int(kinds.get("island", 0)),
         "n_new_bodies": int(kinds.get("body", 0)),
         "n_conflicts": len(conflicts),

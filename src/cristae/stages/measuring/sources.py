@@ -12,7 +12,7 @@ from cristae.errors import DataError, UsageError
 from cristae.io.ome_zarr import open_volume
 from cristae.project import Project, Run
 from cristae.stages.anatomy import current_objects
-from cristae.stages.corrected import corrected_run, corrections_of, newest_cells
+from cristae.stages.corrected import corrected_run, corrections_of, in_words, newest_cells
 from cristae.stages.measuring.sample import Known, Layer, Sample
 from cristae.stages.measuring.settings import EVERY, MeasureSettings
 from cristae.stages.objects import ObjectsSettings, label_objects, mask_classes
@@ -40,6 +40,11 @@ class Source:
     cell: str
     inputs: Mapping[str, str]
     runs: Mapping[str, Run]
+
+    @property
+    def corrections(self) -> str:
+        """Which classes hold corrections by hand, in words; empty without any."""
+        return in_words({name: run for name, run in self.runs.items() if name in self.classes})
 
 
 def find_source(project: Project, settings: MeasureSettings, options: Options) -> Source:
