@@ -1,0 +1,320 @@
+"""A training by several processes of this machine, one per graphics card: begun, listened to, and ended together.
+
+::
+
+    this process      begins the others, shows what the first one tells, hands Ctrl-C on, raises the first error
+    ├── process 0     learns, judges, writes checkpoints        needs the extra ``multi``: Lightning Fabric begins them
+    ├── process 1     learns                                    and connects them
+    └── …
+
+Nobody stays behind: whatever ends this process ends the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawValue
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from cristae.allocation import keep_freed_memory
+from cristae.blockwise import Progress
+from cristae.errors import ResourceError, UsageError
+from cristae.learn.interrupt import Interrupt
+from cristae.learn.processes import PartedError, Processes, Several
+from cristae.stages.options import Options
+from cristae.stages.schemes import choose_device
+from cristae.stages.train_settings import TrainSettings
+
+Result = TypeVar("Result")
+Job = Callable[[Options, Processes], Result]
+"""What each process does; it is pickled."""
+
+PATIENCE_S = 5.0
+"""How long the last words of processes that have ended are waited for."""
+_SET_BY_OTHERS = ("MASTER_ADDR", "MASTER_PORT", "STANDALONE_PORT", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK")
+"""Variables by which other launchers name processes: ours are begun here, and connected on this machine."""
+
+
+def n_processes(settings: TrainSettings) -> int:
+    """Return how many processes learn together; nothing is begun.
+
+    Raises
+    ------
+    UsageError
+        If a batch is too small to be shared, or processes cannot be begun from where this is called.
+    ResourceError
+        If there are fewer CUDA devices, or Lightning Fabric is not installed.
+    """
+    on_cuda = choose_device(settings.device).type == "cuda"
+    # With CutMix, patches of a share are mixed into one another.
+    least = 2 if settings.scheme == "cps_cutmix" else 1
+    most = max(1, settings.batch // least)
+    n, there = settings.devices, torch.cuda.device_count() if on_cuda else 1
+    if n == 0:
+        n = min(there, most)
+    if n == 1:
+        return n
+    if n > most:
+        each = f", of {least} patches each, which {settings.scheme} mixes," if least > 1 else ""
+        raise UsageError(
+            f"a batch of {settings.batch} patches makes {most} shares{each} and train.devices is {n}; set "
+            f"train.batch to {least * n} or more, or train.devices to {most} or less"
+        )
+    if on_cuda and n > there:
+        raise ResourceError(
+            f"train.devices is {n}, and PyTorch sees {there} CUDA device(s) on this machine; use --set train.devices=0 "
+            "for all there are"
+        )
+    _check_launch()
+    return n
+
+
+def _check_launch() -> None:
+    if importlib.util.find_spec("lightning_fabric") is None:
+        raise ResourceError(
+            "several devices need Lightning Fabric, which is not installed; install it with: pip install "
+            "'cristae[multi]', or use one: --set train.devices=1"
+        )
+    if hasattr(sys, "ps1") or sys.flags.interactive:
+        raise UsageError(
+            "several devices are used by new processes, which cannot begin from a notebook or an interactive Python; "
+            "train with the command cristae train, or from a script"
+        )
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(
+            "each process of train.devices reads the script that began it: put what the script does under "
+            'if __name__ == "__main__":'
+        )
+
+
+def by_several(job: Job[Result], n: int, settings: TrainSettings, options: Options) -> Result:
+    """Do a job in `n` processes of this machine at once, and return what the first of them returns.
+
+    Parameters
+    ----------
+    job
+        Given options that show and say what the ones here do (those of all but the first keep silent), and the
+        processes.
+    n
+        How many.
+    settings
+        What batch is shared, and on what kind of device.
+    options
+        Where progress and notes go.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the first process has stopped because of it.
+    ResourceError
+        If a process is killed. An error of a process itself is raised as it is, the first one if there are several,
+        with the place where it happened as a note.
+    """
+    from lightning_fabric import Fabric  # noqa: PLC0415  an extra
+    from lightning_fabric.plugins.environments import LightningEnvironment  # noqa: PLC0415
+    from lightning_fabric.strategies import DDPStrategy  # noqa: PLC0415
+
+    device = choose_device(settings.device)
+    context = multiprocessing.get_context("spawn")
+    (alive, life), (heard, mouth) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+    asked = RawValue("b", 0)
+    errand = _Errand(job, settings.batch, device.type, (alive, mouth, context.Lock(), asked))
+    listener = _Listener(heard, options, partial(setattr, asked, "value", 1))
+    lost: Exception | None = None
+    result: list[Result] | None = None
+    # Closed in the end, whatever happens: that ends processes which are left.
+    with life, _own_environment():
+        strategy = DDPStrategy(cluster_environment=LightningEnvironment(), start_method="spawn")
+        fabric = Fabric(accelerator=device.type, devices=n, strategy=strategy)
+        with _HandedOn(asked) as interrupt:
+            try:
+                result = fabric.launch(_run, errand)
+            except (ProcessExitedException, ProcessRaisedException) as error:
+                lost = error
+            finally:
+                listener.close()
+    listener.raise_first()
+    if interrupt.asked or (lost is None and result is None):
+        raise KeyboardInterrupt
+    if lost or result is None:
+        raise ResourceError(_why(lost)) from lost
+    return result[0]
+
+
+def _why(lost: Exception | None) -> str:
+    """Return what to say of a process that has ended without a word."""
+    if isinstance(lost, ProcessExitedException) and lost.exit_code > 0:
+        return f"process {lost.error_index} of the training could not begin; what it printed says why"
+    return (
+        "a process of the training was ended from outside, most often for lack of memory: lower train.batch or "
+        "train.devices. The last checkpoint is kept: the same command goes on from there"
+    )
+
+
+class _Errand:
+    """What a process is sent to do, and its lines to the one that began it.
+
+    Parameters
+    ----------
+    job, batch, device
+        What is done, with patches of how large a batch, on what.
+    lines
+        Ends when the one that began it does; where it is told to; one at a time; whether all are to end.
+    """
+
+    def __init__(self, job: Job[Any], batch: int, device: str, lines: tuple[Connection, Connection, Any, Any]) -> None:
+        self.job, self.batch, self.device = job, batch, torch.device(device)
+        self.alive, self._mouth, self._lock, self._asked = lines
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin in a new process: this is done before Fabric does anything there."""
+        self.__dict__.update(state)
+        # Ctrl-C in a terminal reaches all processes; outside of an update, the one that began them hands it on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with, args=(self.alive,), daemon=True).start()
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+    @property
+    def asked(self) -> bool:
+        """Whether all are to end."""
+        return bool(self._asked.value)
+
+    def tell(self, *message: Any) -> None:
+        """Say something to the one that began this process."""
+        with self._lock:
+            self._mouth.send(message)
+
+    def progress(self, task: str) -> Progress:
+        """Return what shows the progress of a task there."""
+        self.tell("begun", task)
+
+        def advance(done: int, total: int, **facts: float) -> None:
+            self.tell("progress", task, done, total, facts)
+
+        return advance
+
+
+def _end_with(alive: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        alive.recv()
+    os._exit(1)
+
+
+def _run(fabric: Any, errand: _Errand) -> list[Any] | None:
+    """Do an errand in one of the processes, and return its result in a list, or nothing if all were asked to end."""
+    keep_freed_memory()
+    processes = Several(errand.batch, errand.device, lambda: errand.asked)
+    first = processes.rank == 0
+    options = Options(progress=errand.progress, notify=partial(errand.tell, "note")) if first else Options()
+    try:
+        result = errand.job(options, processes)
+    except KeyboardInterrupt:
+        return None
+    except BaseException as error:
+        error.add_note(f"In process {processes.rank} of {processes.size}:\n{traceback.format_exc()}")
+        _tell_error(errand, error)
+        raise
+    torch.distributed.destroy_process_group()
+    return [result]
+
+
+def _tell_error(errand: _Errand, error: BaseException) -> None:
+    try:
+        errand.tell("error", error)
+    except (TypeError, AttributeError, ValueError):  # it cannot be pickled
+        errand.tell("error", RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__])))
+
+
+class _Listener:
+    """Shows what the first process tells, in a thread of its own, and keeps errors of all.
+
+    Parameters
+    ----------
+    heard
+        Where they tell.
+    options
+        Where progress and notes go. What these raise counts as an error here.
+    end
+        Asks all to end.
+    """
+
+    def __init__(self, heard: Connection, options: Options, end: Callable[[], None]) -> None:
+        self._heard, self._options, self._end = heard, options, end
+        self._shown: dict[str, Progress] = {}
+        self._errors: list[BaseException] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Hear what is left, now that nobody tells any more."""
+        self._over.set()
+        self._thread.join(PATIENCE_S)
+
+    def raise_first(self) -> None:
+        """Raise the first error that was heard of; that others were left alone by it is none."""
+        for error in self._errors:
+            if not isinstance(error, PartedError):
+                raise error
+
+    def _listen(self) -> None:
+        while self._heard.poll(0.1) or not self._over.is_set():
+            if not self._heard.poll(0):
+                continue
+            try:
+                self._take(*self._heard.recv())
+            except BaseException as error:  # of whoever shows progress; or it cannot be unpickled
+                self._errors.append(error)
+                self._end()
+
+    def _take(self, kind: str, *said: Any) -> None:
+        if kind == "error":
+            self._errors.append(said[0])
+        elif self._errors:
+            return
+        elif kind == "note":
+            self._options.notify(*said)
+        elif kind == "begun":
+            self._shown[said[0]] = self._options.progress(said[0])
+        else:
+            task, done, total, facts = said
+            self._shown[task](done, total, **facts)
+
+
+class _HandedOn(Interrupt):
+    """Ctrl-C is handed on to the processes, and waited for; a second one strikes at once."""
+
+    def __init__(self, asked: Any) -> None:
+        super().__init__()
+        self._shared = asked
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._shared.value = 1
+        super()._note(number, frame)
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    """Hide what other launchers have set, and leave everything as it was."""
+    before = {name: os.environ.pop(name) for name in _SET_BY_OTHERS if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in _SET_BY_OTHERS:
+            os.environ.pop(name, None)
+        os.environ.update(before)
