@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -136,34 +137,34 @@ def by_several(job: Job[Result], n: int, settings: TrainSettings, options: Optio
     errand = _Errand(job, settings.batch, device.type, (alive, mouth, context.Lock(), asked))
     listener = _Listener(heard, options, partial(setattr, asked, "value", 1))
     lost: Exception | None = None
-    result: list[Result] | None = None
     # Closed in the end, whatever happens: that ends processes which are left.
     with life, _own_environment():
         strategy = DDPStrategy(cluster_environment=LightningEnvironment(), start_method="spawn")
         fabric = Fabric(accelerator=device.type, devices=n, strategy=strategy)
         with _HandedOn(asked) as interrupt:
             try:
-                result = fabric.launch(_run, errand)
+                fabric.launch(_run, errand)
             except (ProcessExitedException, ProcessRaisedException) as error:
                 lost = error
             finally:
                 listener.close()
-    listener.raise_first()
-    if interrupt.asked or (lost is None and result is None):
+    errors = [error for error in listener.errors if not isinstance(error, PartedError)]
+    if errors:
+        raise errors[0]
+    if listener.results:
+        return listener.results[0]
+    if interrupt.asked or lost is None:
         raise KeyboardInterrupt
-    if lost or result is None:
-        raise ResourceError(_why(lost)) from lost
-    return result[0]
-
-
-def _why(lost: Exception | None) -> str:
-    """Return what to say of a process that has ended without a word."""
     if isinstance(lost, ProcessExitedException) and lost.exit_code > 0:
-        return f"process {lost.error_index} of the training could not begin; what it printed says why"
-    return (
+        raise ResourceError(
+            f"process {lost.error_index} of the training could not begin; what it printed says why"
+        ) from lost
+    if isinstance(lost, ProcessRaisedException) and not listener.errors:
+        raise lost
+    raise ResourceError(
         "a process of the training was ended from outside, most often for lack of memory: lower train.batch or "
         "train.devices. The last checkpoint is kept: the same command goes on from there"
-    )
+    ) from lost
 
 
 class _Errand:
@@ -197,7 +198,8 @@ class _Errand:
     def tell(self, *message: Any) -> None:
         """Say something to the one that began this process."""
         with self._lock:
-            self._mouth.send(message)
+            # By value: what PyTorch and multiprocessing would send needs this process to be there when it arrives.
+            self._mouth.send_bytes(pickle.dumps(message))
 
     def progress(self, task: str) -> Progress:
         """Return what shows the progress of a task there."""
@@ -215,8 +217,8 @@ def _end_with(alive: Connection) -> None:
     os._exit(1)
 
 
-def _run(fabric: Any, errand: _Errand) -> list[Any] | None:
-    """Do an errand in one of the processes, and return its result in a list, or nothing if all were asked to end."""
+def _run(fabric: Any, errand: _Errand) -> None:
+    """Do an errand in one of the processes; it ends without a result or an error if all were asked to end."""
     keep_freed_memory()
     processes = Several(errand.batch, errand.device, lambda: errand.asked)
     first = processes.rank == 0
@@ -224,24 +226,25 @@ def _run(fabric: Any, errand: _Errand) -> list[Any] | None:
     try:
         result = errand.job(options, processes)
     except KeyboardInterrupt:
-        return None
+        return
     except BaseException as error:
         error.add_note(f"In process {processes.rank} of {processes.size}:\n{traceback.format_exc()}")
         _tell_error(errand, error)
         raise
+    if first:
+        errand.tell("result", result)
     torch.distributed.destroy_process_group()
-    return [result]
 
 
 def _tell_error(errand: _Errand, error: BaseException) -> None:
     try:
         errand.tell("error", error)
-    except (TypeError, AttributeError, ValueError):  # it cannot be pickled
+    except (TypeError, AttributeError, pickle.PicklingError):
         errand.tell("error", RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__])))
 
 
 class _Listener:
-    """Shows what the first process tells, in a thread of its own, and keeps errors of all.
+    """Shows what the first process tells, in a thread of its own; keeps its result, and the errors of all.
 
     Parameters
     ----------
@@ -256,7 +259,8 @@ class _Listener:
     def __init__(self, heard: Connection, options: Options, end: Callable[[], None]) -> None:
         self._heard, self._options, self._end = heard, options, end
         self._shown: dict[str, Progress] = {}
-        self._errors: list[BaseException] = []
+        self.results: list[Any] = []
+        self.errors: list[BaseException] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -266,26 +270,22 @@ class _Listener:
         self._over.set()
         self._thread.join(PATIENCE_S)
 
-    def raise_first(self) -> None:
-        """Raise the first error that was heard of; that others were left alone by it is none."""
-        for error in self._errors:
-            if not isinstance(error, PartedError):
-                raise error
-
     def _listen(self) -> None:
         while self._heard.poll(0.1) or not self._over.is_set():
             if not self._heard.poll(0):
                 continue
             try:
-                self._take(*self._heard.recv())
+                self._take(*pickle.loads(self._heard.recv_bytes()))  # noqa: S301  from processes that were begun here
             except BaseException as error:  # of whoever shows progress; or it cannot be unpickled
-                self._errors.append(error)
+                self.errors.append(error)
                 self._end()
 
     def _take(self, kind: str, *said: Any) -> None:
         if kind == "error":
-            self._errors.append(said[0])
-        elif self._errors:
+            self.errors.append(said[0])
+        elif kind == "result":
+            self.results.append(said[0])
+        elif self.errors:
             return
         elif kind == "note":
             self._options.notify(*said)
