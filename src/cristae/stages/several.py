@@ -238,9 +238,10 @@ def _run(fabric: Any, errand: _Errand) -> None:
 
 def _tell_error(errand: _Errand, error: BaseException) -> None:
     try:
-        errand.tell("error", error)
-    except (TypeError, AttributeError, pickle.PicklingError):
-        errand.tell("error", RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__])))
+        pickle.loads(pickle.dumps(error))  # noqa: S301  made here
+    except Exception:  # whatever such an error is made of
+        error = RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__]))
+    errand.tell("error", error)
 
 
 class _Listener:
