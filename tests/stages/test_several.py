@@ -211,8 +211,11 @@ if __name__ == "__main__":
 """
 
 
-def begin(project, settings, folder):
-    """Begin a training in a group of processes of its own, and wait until it learns; return it and all processes."""
+def begin(project, settings, folder, learns=True):
+    """Begin a training in a group of processes of its own, and wait until it learns, or only until all have begun.
+
+    Return it and all its processes.
+    """
     script = folder / "training.py"
     script.write_text(TRAIN)
     changes = [f"--set=train.{name}={value}" for name, value in settings.items()]
@@ -224,11 +227,12 @@ def begin(project, settings, folder):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     for _ in range(1200):
-        if list(project.path.rglob("checkpoint.safetensors")):
+        others = psutil.Process(begun.pid).children(recursive=True)
+        if list(project.path.rglob("checkpoint.safetensors")) or (not learns and len(others) > 2):
             break
         assert begun.poll() is None, begun.stderr.read()
         time.sleep(0.05)
-    return begun, psutil.Process(begun.pid).children(recursive=True)
+    return begun, others
 
 
 @pytest.mark.slow
@@ -244,6 +248,17 @@ def test_ctrl_c_ends_all_without_a_traceback_and_the_same_command_goes_on(make_s
     assert project.runs("train")[0].manifest["status"] == "interrupted"
     (checkpoint,) = project.path.rglob("checkpoint.safetensors")
     assert 0 < load_checkpoint(checkpoint).facts["step"] < 3000
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_anything_is_learnt_ends_all_without_a_traceback(make_small, tiny, tmp_path):
+    project = make_small("p")
+    begun, others = begin(project, tiny | TWO, tmp_path, learns=False)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, said = begun.communicate(timeout=60)
+    assert begun.returncode == 130 and "Traceback" not in said, said
+    assert not psutil.wait_procs(others, timeout=20)[1]
+    assert not list(project.path.rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawValue
@@ -135,15 +136,23 @@ def by_several(job: Job[Result], n: int, settings: TrainSettings, options: Optio
     (alive, life), (heard, mouth) = context.Pipe(duplex=False), context.Pipe(duplex=False)
     asked = RawValue("b", 0)
     errand = _Errand(job, settings.batch, device.type, (alive, mouth, context.Lock(), asked))
-    listener = _Listener(heard, options, partial(setattr, asked, "value", 1))
+
+    def end() -> None:
+        asked.value = 1
+        if not listener.shown:  # nobody has begun to learn: nothing to finish, nothing to keep
+            life.close()
+
+    listener = _Listener(heard, options, end)
     lost: Exception | None = None
-    # Closed in the end, whatever happens: that ends processes which are left.
-    with life, _own_environment():
+    # That a process is ended along with others is no news.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    # Whatever happens, `life` is closed, before the thread is waited for: that ends processes which are left.
+    with ThreadPoolExecutor(1, initializer=_keep_ctrl_c_away) as thread, life, _own_environment():
         strategy = DDPStrategy(cluster_environment=LightningEnvironment(), start_method="spawn")
         fabric = Fabric(accelerator=device.type, devices=n, strategy=strategy)
-        with _HandedOn(asked) as interrupt:
+        with _HandedOn(end) as interrupt:
             try:
-                fabric.launch(_run, errand)
+                thread.submit(fabric.launch, _run, errand).result()
             except (ProcessExitedException, ProcessRaisedException) as error:
                 lost = error
             finally:
@@ -167,6 +176,12 @@ def by_several(job: Job[Result], n: int, settings: TrainSettings, options: Optio
     ) from lost
 
 
+def _keep_ctrl_c_away() -> None:
+    """Block Ctrl-C in this thread, and in the processes that it begins, until they can heed it."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
 class _Errand:
     """What a process is sent to do, and its lines to the one that began it.
 
@@ -187,6 +202,8 @@ class _Errand:
         self.__dict__.update(state)
         # Ctrl-C in a terminal reaches all processes; outside of an update, the one that began them hands it on.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         threading.Thread(target=_end_with, args=(self.alive,), daemon=True).start()
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
@@ -259,7 +276,7 @@ class _Listener:
 
     def __init__(self, heard: Connection, options: Options, end: Callable[[], None]) -> None:
         self._heard, self._options, self._end = heard, options, end
-        self._shown: dict[str, Progress] = {}
+        self.shown: dict[str, Progress] = {}
         self.results: list[Any] = []
         self.errors: list[BaseException] = []
         self._over = threading.Event()
@@ -291,21 +308,21 @@ class _Listener:
         elif kind == "note":
             self._options.notify(*said)
         elif kind == "begun":
-            self._shown[said[0]] = self._options.progress(said[0])
+            self.shown[said[0]] = self._options.progress(said[0])
         else:
             task, done, total, facts = said
-            self._shown[task](done, total, **facts)
+            self.shown[task](done, total, **facts)
 
 
 class _HandedOn(Interrupt):
     """Ctrl-C is handed on to the processes, and waited for; a second one strikes at once."""
 
-    def __init__(self, asked: Any) -> None:
+    def __init__(self, end: Callable[[], None]) -> None:
         super().__init__()
-        self._shared = asked
+        self._end = end
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._shared.value = 1
+        self._end()
         super()._note(number, frame)
 
 
