@@ -77,7 +77,7 @@ def gradients(processes: Processes) -> dict[str, Any]:
 def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
     network, judge = _network(0), HeldOutJudge([_slice()], ["disc"], 16)
     step = SupervisedStep(PatchSampler([_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
-    schedule = Schedule(60, 5e-3, check_every=20, averaging=0.9, clip=1.0)
+    schedule = Schedule(40, 5e-3, check_every=20, averaging=0.9, clip=1.0)
     with tempfile.TemporaryDirectory() as folder:
         best, _ = fit(network, step, judge, schedule, Path(folder) / "c", _watch(processes))
     step.close()
@@ -87,8 +87,8 @@ def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
 def crossed(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
     pair, judge = Pair([_network(0), _network(1)]), HeldOutJudge([_slice()], ["disc"], 16)
     labelled, free = (PatchSampler([_slice(z)], _share(processes), z) for z in (0, 5))
-    step = CrossPseudoStep(labelled, free, ["disc"], Crossing(1.0, 1.0, 40, True, processes.rank, 0.3), CPU)
-    schedule = Schedule(40, 5e-3, check_every=20, averaging=0.9)
+    step = CrossPseudoStep(labelled, free, ["disc"], Crossing(1.0, 1.0, 30, True, processes.rank, 0.3), CPU)
+    schedule = Schedule(30, 5e-3, check_every=15, averaging=0.9)
     with tempfile.TemporaryDirectory() as folder:
         best, _ = fit(pair, step, judge, schedule, Path(folder) / "c", _watch(processes))
     step.close()
