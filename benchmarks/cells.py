@@ -26,6 +26,7 @@ TRAIN = {
     "network": "unetplusplus",
     "neighbours": 2,
     "updates": 2500,
+    "learning_rate": 3e-3,
     "boundary_nm": 20.0,
     "rotation_deg": 30.0,
     "scale": 0.15,

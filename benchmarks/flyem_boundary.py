@@ -41,7 +41,7 @@ def run(quick: bool) -> Result:
     scored = unlabelled(len(cells), LABELLED)
     seeds = (0,) if quick else (0, 1, 2)
     train = {"updates": 10 if quick else UPDATES, "neighbours": 2, "tile_px": 128, "context_nm": 1280.0}
-    train |= {"rotation_deg": 30, "scale": 0.15}
+    train |= {"learning_rate": 3e-3, "rotation_deg": 30, "scale": 0.15}
     dices, errors, plain, minutes = [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         labels = {"boundary": {z: truth[z] for z in LABELLED}}

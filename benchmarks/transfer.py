@@ -31,8 +31,6 @@ VOXEL = (10.0, 10.0, 10.0)
 SOURCE_LABELLED = tuple(range(2, 50, 5))
 LABELLED = (31, 93)
 UPDATES, MORE_UPDATES, UNLABELLED_UPDATES = 400, 100, 60
-RATE = 1e-3
-"""Learning rate from a start; a third of the default, with which networks begin that know nothing."""
 TRAIN: Mapping[str, Any] = {
     "neighbours": 2,
     "tile_px": 96,
@@ -94,7 +92,6 @@ def run(quick: bool) -> Result:
             "default_of_adapt": _default(),
             "updates_of_source": shares[0]["updates"],
             "updates_with_2_slices": shares[1]["updates"],
-            "learning_rate_from_a_start": RATE,
             "updates_without_labels": 5 if quick else UNLABELLED_UPDATES,
             "seconds_per_seed": spread(seconds),
         },
@@ -131,7 +128,7 @@ def _tried(
     cristae.train(target, **more | {"updates": first["updates"]})
     found.append(("2_slices_alone_as_long_as_source", _mask(target)))
     for name in CONTINUED:
-        cristae.train(target, **more | {"learning_rate": RATE}, start=str(adapted[name].path))
+        cristae.train(target, **more, start=str(adapted[name].path))
         found.append((f"2_slices_from_{name}", _mask(target)))
     return found
 

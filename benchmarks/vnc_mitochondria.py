@@ -21,7 +21,7 @@ from benchmarks.sets import VNC, VNC_LABELLED, Trained, data_folder, dice_3d, le
 from cristae.allocation import keep_freed_memory
 
 UPDATES = 600
-VARIATION = {"rotation_deg": 30, "scale": 0.2, "contrast": 0.25, "gamma": 0.2, "noise": 0.15, "blur": 1.0}
+VARIATION = {"learning_rate": 3e-3, "rotation_deg": 30, "scale": 0.2, "contrast": 0.25, "gamma": 0.2, "noise": 0.15, "blur": 1.0}
 PREDICT = {"views": 8}
 CORE_MINUTES = 6.0
 

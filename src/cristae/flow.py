@@ -159,12 +159,14 @@ def dense_flow(target: np.ndarray, source: np.ndarray, method: FlowMethod) -> Fl
         # Farnebäck's treatment of the border would move it by up to 0.1 px, which adds up in a static stack.
         return np.zeros((2, height, width), np.float32)
     small = _estimate(_reduced(target, method.reduction), _reduced(source, method.reduction), method)
-    if method.reduction > 1:
-        size = (small.shape[1] * method.reduction, small.shape[0] * method.reduction)
-        small = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     flow = np.empty((2, height, width), np.float32)
-    np.multiply(small[:height, :width, 1], np.float32(method.reduction), out=flow[0])
-    np.multiply(small[:height, :width, 0], np.float32(method.reduction), out=flow[1])
+    for axis, channel in enumerate((1, 0)):
+        step = cv2.extractChannel(small, channel)
+        if method.reduction > 1:
+            step *= method.reduction
+            size = (step.shape[1] * method.reduction, step.shape[0] * method.reduction)
+            step = cv2.resize(step, size, interpolation=cv2.INTER_LINEAR)
+        flow[axis] = step[:height, :width]
     return flow
 
 
@@ -210,8 +212,11 @@ def forward_backward_error(flow: Flow, back: Flow) -> NDArray[np.float32]:
     ValueError
         As `compose`.
     """
-    round_trip = compose(flow, back)
-    return np.hypot(round_trip[0], round_trip[1])
+    _check_flow(flow, back.shape[1:])
+    _check_flow(back, flow.shape[1:])
+    error = np.empty(flow.shape[1:], np.float32)
+    _miss(flow, back, error)
+    return error
 
 
 def warp_labels(labels: np.ndarray, flow: Flow) -> np.ndarray:
@@ -362,6 +367,16 @@ def _compose(first: np.ndarray, then: np.ndarray, composed: np.ndarray) -> None:
             middle_y, middle_x = np.float32(y) + first[0, y, x], np.float32(x) + first[1, y, x]
             composed[0, y, x] = first[0, y, x] + _bilinear(then[0], middle_y, middle_x)
             composed[1, y, x] = first[1, y, x] + _bilinear(then[1], middle_y, middle_x)
+
+
+@njit(cache=True, nogil=True)
+def _miss(flow: np.ndarray, back: np.ndarray, error: np.ndarray) -> None:
+    for y in range(flow.shape[1]):
+        for x in range(flow.shape[2]):
+            there_y, there_x = np.float32(y) + flow[0, y, x], np.float32(x) + flow[1, y, x]
+            dy = flow[0, y, x] + _bilinear(back[0], there_y, there_x)
+            dx = flow[1, y, x] + _bilinear(back[1], there_y, there_x)
+            error[y, x] = np.sqrt(dy * dy + dx * dx)
 
 
 @njit(cache=True, nogil=True)

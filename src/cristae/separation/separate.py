@@ -158,8 +158,10 @@ def _follow(
         return _Chain([], None, free)
     labels = gap.before if slices[0] == 0 and gap.before is not None else gap.after
     assert labels is not None
-    carry = _carrier(gap, slices, labels, recipe, settings)
     results, previous = [compress(labels)], labels
+    if len(slices) == 1:  # nothing to carry; a carrier would work through the gap before it says so
+        return _Chain(results, previous, free)
+    carry = _carrier(gap, slices, labels, recipe, settings)
     for index in slices[1:]:
         cells = _drop_islands(carry(index, previous), known, settings.smallest_body_px)
         if not recipe.masked:

@@ -55,7 +55,7 @@ class TrainSettings(BaseModel):
     context_nm: float = Field(3072.0, gt=0, description="what a tile spans in nm, by which slices are reduced")
     batch: int = Field(4, ge=1, le=256, description="patches per update")
     updates: int = Field(500, ge=1, description="number of updates")
-    learning_rate: float = Field(3e-3, gt=0, lt=1, description="largest learning rate")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="largest learning rate")
     optimiser: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
     decay: Literal["constant", "cosine", "linear"] = Field("cosine", description="course of the learning rate")
     weight_decay: float = Field(1e-3, ge=0, description="weight decay")
