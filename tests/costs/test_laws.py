@@ -22,11 +22,14 @@ from cristae.costs.memory import (
     growth_bytes,
     growth_reduction,
     prediction_blocks,
+    train_memory,
+    train_vram,
     workers_of,
 )
 from cristae.costs.pace import SECONDS, Rates, n_tiles
 from cristae.costs.preparing import LONGEST_MATCHED, MOST_NEIGHBOURS, matched_reduction
 from cristae.costs.price import price
+from cristae.costs.steps import BASE
 from cristae.costs.surfaces import render_memory
 from cristae.costs.trials import (
     MEASURED_AT_ONCE,
@@ -219,6 +222,16 @@ def test_numbers_are_those_of_the_code():
     assert MEASURED_AT_ONCE == adapt.MEASURED_AT_ONCE
     assert {SHARD[0]} == {check.SLAB, align_pairs._SLAB, ome_zarr.CHUNK[0]}
     assert (BLOCK_BYTES, CROP_BYTES, SMALLEST_SIDE) == (sample.BYTES_PER_VOXEL, sample.CROP_BYTES, sample.SMALLEST_SIDE)
+
+
+def test_processes_share_a_batch_but_each_holds_slices_and_libraries():
+    one, smaller, two = (
+        Work((96, 512, 512), networks=(Network(5),), training=Training(batch=batch, n_processes=n))
+        for batch, n in ((5, 1), (3, 1), (5, 2))
+    )
+    alone, together = (train_memory(work).least[0] for work in (one, two))
+    assert alone + 2 * BASE < together < 2 * alone + BASE
+    assert train_vram(two) == train_vram(smaller) < train_vram(one)
 
 
 def test_the_time_of_the_demo_is_that_of_its_committed_row():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,3 +134,13 @@ def test_the_share_of_rare_patches_is_kept(share: float, expected: float) -> Non
     sampler = PatchSampler([rare], Sampling(32, 4, share, 1, Augmentation()), 0)
     shown = np.concatenate([sampler.batch(i)[1].sum((1, 2, 3)) > 0 for i in range(60)])
     assert shown.mean() == pytest.approx(expected, abs=0.09)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_shares_of_a_batch_are_together_the_batch(size: int) -> None:
+    whole = Sampling(32, 5, 0.5, 1, ALL)
+    expected = PatchSampler([_slice()], whole, 4).batch(7)
+    shares = [PatchSampler([_slice()], replace(whole, rank=rank, size=size), 4).batch(7) for rank in range(size)]
+    for i, array in enumerate(expected):
+        for rank, share in enumerate(shares):
+            np.testing.assert_array_equal(share[i], array[rank::size])

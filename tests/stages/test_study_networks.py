@@ -31,7 +31,7 @@ from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
 from cristae.stages.study_pace import Pace
 from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
 from cristae.stages.study_words import answer
-from cristae.stages.train_settings import train_settings
+from cristae.stages.train_settings import TrainSettings, train_settings
 
 TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
 SETTINGS = {"networks": ("resunet",), "schemes": ("supervised", "cps"), "slices": (1, 2), "repeats": 2}
@@ -241,15 +241,16 @@ def test_the_pace_of_a_pair_counts_the_part_in_which_each_learns_alone(build, tm
 
 def test_work_beside_takes_nothing_from_the_budget_of_one_thread(monkeypatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    now = study_pace._clock("cpu")
+    now = study_pace._clock(TrainSettings(device="cpu"))
     start = now()
     time.sleep(0.3)
     assert now() - start < 0.15
+    by_others = study_pace._clock(TrainSettings(device="cpu", devices=2))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    now = study_pace._clock("cpu")
-    start = now()
-    time.sleep(0.3)
-    assert now() - start >= 0.3
+    for now in (by_others, study_pace._clock(TrainSettings(device="cpu"))):
+        start = now()
+        time.sleep(0.3)
+        assert now() - start >= 0.3
 
 
 def test_a_pace_is_measured_by_that_clock(monkeypatch, tmp_path) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 from cristae.costs.preparing import align_memory, at_once, check_memory, equalise_memory
-from cristae.costs.steps import Memory, Step, how_many, pyramid_step
+from cristae.costs.steps import BASE, Memory, Step, how_many, pyramid_step
 from cristae.costs.surfaces import mesh_memory
 from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Network, Triple, Work
 
@@ -90,19 +90,21 @@ def train_memory(work: Work) -> Memory:
         loading = work.plane * (9 * network.n_maps + 12 + work.itemsize)
         # Weights, gradients, two moments, the average, the best ones, and a checkpoint being written.
         weights = 4 * 7 * network.n_parameters * twins
-        batch = how.batch * how.tile_px**2 * (network.training_bytes + network.forward_bytes)
+        batch = -(-how.batch // how.n_processes) * how.tile_px**2 * (network.training_bytes + network.forward_bytes)
         judged = pixels * how.holdout_share if how.holdout_share else 0.0
         judging = (math.sqrt(judged) + 128) ** 2 * network.forward_bytes if judged else 0.0
         # Freed memory is kept, gradients come on top, and features of other sizes do not fit into what is kept.
         held = slices + max(loading, weights + (0 if work.gpu else 2.0 * twins * max(batch, judging)))
+        if how.n_processes > 1:  # beside the one that begins them
+            held = how.n_processes * (BASE + held)
         steps.append(Step("labelled slices, weights and features of a batch (train.batch, train.tile_px)", held))
     return Memory(tuple(steps) or (Step("nothing"),))
 
 
 def train_vram(work: Work) -> float:
-    """Return what training holds on a graphics card."""
+    """Return what training holds on each graphics card that it uses."""
     twins = 2 if work.training.twins else 1
-    patches = work.training.batch * work.training.tile_px**2
+    patches = -(-work.training.batch // work.training.n_processes) * work.training.tile_px**2
     # Features are numbers of 2 bytes there; libraries take half a gigabyte.
     each = [24 * n.n_parameters + patches * n.training_bytes / 2 for n in work.networks]
     return 5e8 + twins * max(each, default=0.0)

@@ -43,7 +43,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """How networks are trained: patches, updates, slices with labels and without, whether two teach each other."""
+    """How networks are trained: patches, updates, slices with labels and without, whether two teach each other.
+
+    Each of the processes has a share of the patches.
+    """
 
     batch: int = 4
     tile_px: int = 192
@@ -53,6 +56,7 @@ class Training:
     n_slices: int = 7
     n_unlabelled: int = 0
     twins: bool = False
+    n_processes: int = 1
 
 
 @dataclass(frozen=True)

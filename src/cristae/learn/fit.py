@@ -21,6 +21,7 @@ from cristae.blockwise import Progress
 from cristae.errors import CristaeError
 from cristae.learn.checkpoint import load_checkpoint, save_checkpoint
 from cristae.learn.interrupt import Interrupt
+from cristae.learn.processes import ALONE, Processes
 from cristae.nets.pair import parts_of
 from cristae.nets.undecided import make_undecided
 
@@ -108,7 +109,7 @@ class State:
 
 @dataclass(frozen=True)
 class Watch:
-    """What the loop tells others.
+    """What the loop tells others, and who learns along.
 
     Parameters
     ----------
@@ -118,11 +119,14 @@ class Watch:
         Told in words when a class collapses to background.
     rescue
         Given the name of a collapsed class: shows more of it from now on. Called again when a run is resumed.
+    processes
+        Those that share each batch. The first of them judges for all, and keeps checkpoints.
     """
 
     progress: Progress
     alarm: Callable[[str], None]
     rescue: Callable[[str], None]
+    processes: Processes = ALONE
 
 
 NOISE = 0.002
@@ -135,6 +139,8 @@ GRACE = 0.25
 """Share of the training in which a class may be silent: many are at first."""
 CHECKPOINT_SECONDS = 20.0
 """Shortest time between two checkpoints."""
+_APART = 1_000_003
+"""Between the seeds of two processes: each drops other features of its patches."""
 
 
 def fit(
@@ -146,7 +152,8 @@ def fit(
     uninterrupted one. Ctrl-C waits for the end of the update and writes a checkpoint before it is passed on.
     """
     training = _begin(network, schedule, checkpoint, watch)
-    state = training.state
+    state, processes = training.state, watch.processes
+    first = processes.rank == 0
     saved = begun = time.monotonic()
     earlier = state.seconds
     whole = True  # between two updates; in the middle of one a checkpoint would mix before and after
@@ -154,26 +161,28 @@ def fit(
         while state.step < schedule.updates:
             with Interrupt() as interrupt:
                 whole = False
-                loss = _update(network, step, training.optimiser, schedule, state.step)
+                loss = _update(network, step, training.optimiser, schedule, state.step, processes)
                 _follow(training.average, network, schedule.averaging, state.step)
                 state.step += 1
                 state.seconds = earlier + time.monotonic() - begun
                 if state.step % schedule.check_every == 0 or state.step == schedule.updates:
-                    _check(training, judge(training.average), loss, schedule, watch)
+                    scores = processes.told(judge(training.average) if first else {})
+                    _check(training, scores, loss, schedule, watch)
                 whole = True
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            if first and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 save_checkpoint(checkpoint, _tensors(training), vars(state))
                 saved = time.monotonic()
             dice = state.history[-1]["dice"] if state.history else math.nan
             rate = state.step / max(state.seconds, 1e-6)
             watch.progress(state.step, schedule.updates, loss=loss, dice=dice, updates_per_s=rate)
-            if interrupt.asked:
+            if processes.any(interrupt.asked):
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if whole:
+        if first and whole:
             save_checkpoint(checkpoint, _tensors(training), vars(state))
         raise
-    save_checkpoint(checkpoint, _tensors(training), vars(state))
+    if first:
+        save_checkpoint(checkpoint, _tensors(training), vars(state))
     return training.best, state
 
 
@@ -213,15 +222,18 @@ def _check(training: _Training, scores: Mapping[str, Score], loss: float, schedu
         watch.alarm(state.alarms[-1]["message"])
 
 
-def _update(network: nn.Module, step: Step, optimiser: torch.optim.Optimizer, schedule: Schedule, n: int) -> float:
+def _update(
+    network: nn.Module, step: Step, optimiser: torch.optim.Optimizer, schedule: Schedule, n: int, processes: Processes
+) -> float:
     for group in optimiser.param_groups:
         group["lr"] = schedule.rate(n)
     network.train()
     optimiser.zero_grad(set_to_none=True)
     # For networks that drop features by chance: a resumed training drops the same.
-    torch.manual_seed(n)
+    torch.manual_seed(n + _APART * processes.rank)
     loss = step(network, n)
     loss.backward()  # type: ignore[no-untyped-call]
+    loss = processes.mean(network, loss)
     if schedule.clip > 0:
         for part in parts_of(network):
             nn.utils.clip_grad_norm_(part.parameters(), schedule.clip)

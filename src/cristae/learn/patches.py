@@ -234,6 +234,9 @@ class Sampling:
         How many of its pixels such a patch must hold.
     augmentation
         What is done to each patch.
+    rank, size
+        Of the patches of a batch, number `rank` and each `size`-th after it are cut here, as they are for whoever cuts
+        all of them. Rare classes come first in a batch, so that every such share has some.
     """
 
     tile_px: int
@@ -241,6 +244,8 @@ class Sampling:
     rare_share: float
     rare_pixels: int
     augmentation: Augmentation
+    rank: int = 0
+    size: int = 1
 
 
 class PatchSampler:
@@ -267,7 +272,7 @@ class PatchSampler:
         """Return image ``(n, channels, t, t)``, target and weight ``(n, classes, t, t)`` of update `step`, float32."""
         patches = [
             self._patch(np.random.default_rng([self.seed, step, i]), step * self.sampling.batch + i, i)
-            for i in range(self.sampling.batch)
+            for i in range(self.sampling.rank, self.sampling.batch, self.sampling.size)
         ]
         image, target, weight = (np.stack(parts) for parts in zip(*patches, strict=True))
         return image, target, weight

@@ -14,16 +14,18 @@ from cristae.errors import DataError, ResourceError, UsageError
 from cristae.learn.checkpoint import Model
 from cristae.learn.cross import Crossing, CrossPseudoStep
 from cristae.learn.histogram import UNCHANGED, Curve
-from cristae.learn.patches import LabelledSlice, PatchSampler, View, load_unlabelled
+from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling, View, load_unlabelled
 from cristae.learn.supervised import SupervisedStep
 from cristae.nets.contract import Build
 from cristae.nets.pair import Pair
 from cristae.nets.registry import build_network
 from cristae.project import Project
-from cristae.stages.train_settings import TrainSettings, sampling
+from cristae.stages.train_settings import TrainSettings
 
 _SECOND = 1_000_003
 """Added to the seed for the weights of the second network."""
+_BOXES = 2_000_003
+"""Between the seeds of the boxes of two processes."""
 
 
 class Step(Protocol):
@@ -57,7 +59,7 @@ def step_of(
     settings: TrainSettings,
     slices: Sequence[LabelledSlice],
     names: Sequence[str],
-    tile_px: int,
+    patches: Sampling,
     view: View,
 ) -> Step:
     """Return the step function of a scheme.
@@ -72,8 +74,8 @@ def step_of(
         Labelled slices to learn from.
     names
         Of the output maps.
-    tile_px
-        Side of patches.
+    patches
+        How they are chosen, and which share of them.
     view
         How unlabelled slices are seen: as the labelled ones are.
 
@@ -85,7 +87,6 @@ def step_of(
         If a batch is too small to be mixed.
     """
     device = choose_device(settings.device)
-    patches = sampling(settings, tile_px)
     sampler = PatchSampler(slices, patches, settings.seed)
     if settings.scheme == "supervised":
         return SupervisedStep(sampler, names, settings.cross_entropy, device)
@@ -96,7 +97,8 @@ def step_of(
     others = load_unlabelled(project.image, len(names), view, free)
     unlabelled = PatchSampler(others, replace(patches, rare_share=0.0), settings.seed + _SECOND)
     weights = settings.cps_weight, settings.cross_entropy
-    crossing = Crossing(*weights, settings.updates, mix, settings.seed, settings.cps_alone)
+    # Each process mixes the patches of its share by other boxes.
+    crossing = Crossing(*weights, settings.updates, mix, settings.seed + _BOXES * patches.rank, settings.cps_alone)
     return CrossPseudoStep(sampler, unlabelled, names, crossing, device)
 
 

@@ -65,7 +65,7 @@ def measure_pace(bench: Bench, trial: Trial, scratch: Path) -> Pace:
 def _tried(bench: Bench, settings: TrainSettings, scratch: Path) -> Pace:
     """Return the pace of a copy."""
     moments: dict[str, list[float]] = {}
-    now = _clock(settings.device)
+    now = _clock(settings)
 
     def progress(task: str) -> Progress:
         moments[task] = []
@@ -88,12 +88,14 @@ def _tried(bench: Bench, settings: TrainSettings, scratch: Path) -> Pace:
     return Pace(sum(pace.update_s for pace in paces), sum(pace.judgement_s for pace in paces))
 
 
-def _clock(device: str) -> Callable[[], float]:
+def _clock(settings: TrainSettings) -> Callable[[], float]:
     """Return what tells the seconds: for one thread of a CPU those that it works, so that other work beside takes none.
 
-    The threads of several wait for one another, and a CPU for its GPU, so there the clock on the wall tells them.
+    The threads of several wait for one another, and a CPU for its GPU or for other processes, so there the clock on
+    the wall tells them.
     """
-    alone = choose_device(device).type == "cpu" and torch.get_num_threads() == 1
+    on_cpu = choose_device(settings.device).type == "cpu"
+    alone = on_cpu and settings.devices == 1 and torch.get_num_threads() == 1
     return time.process_time if alone else time.monotonic
 
 

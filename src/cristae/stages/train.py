@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from cristae.learn.fit import State, Watch, fit
 from cristae.learn.histogram import UNCHANGED
 from cristae.learn.objective import compile_parts
 from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, load_slices
+from cristae.learn.processes import ALONE, Processes
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
 from cristae.nets.contract import Build
@@ -27,8 +30,9 @@ from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
 from cristae.stages.schemes import build, choose_device, step_of, view_of
+from cristae.stages.several import by_several, n_processes
 from cristae.stages.start import beginning, origin_of, reduction_of, start
-from cristae.stages.train_settings import TrainSettings, schedule, train_settings
+from cristae.stages.train_settings import TrainSettings, sampling, schedule, train_settings
 from cristae.wording import number_ranges
 
 LONG = 1000
@@ -43,12 +47,13 @@ def train(project: Project, settings: TrainSettings | None = None, options: Opti
     DataError
         If there is no image, no label, or a class without labelled pixels, or weights to start from do not fit.
     UsageError
-        If there is nothing to start from where that is looked for, or it is another network.
+        If there is nothing to start from where that is looked for, or it is another network, or a batch cannot be
+        shared among the devices.
     ResourceError
-        If CUDA is asked for and absent, or the project is in use.
+        If CUDA or several devices are asked for and absent, or the project is in use.
     """
     settings, options = settings or train_settings(project, {}), options or Options()
-    choose_device(settings.device)
+    n_processes(settings)
     classes = classes_to_learn(project, settings)
     begun = beginning(project, settings)
     inputs = {"image": project.image_fingerprint, "labels": project.annotations.fingerprint(classes)}
@@ -82,8 +87,9 @@ def learn(
 
     One subfolder per network with weights and history; ``history.csv`` of all beside them.
     """
-    groups = _groups(project, settings, classes)
-    facts = [_train_group(project, folder / name, settings, group, options) for name, group in groups.items()]
+    groups, n = _groups(project, settings, classes), n_processes(settings)
+    job = partial(_train_groups, project, folder, settings, groups)
+    facts = job(options, ALONE) if n == 1 else by_several(job, n, settings, options)
     names = list(groups)
     merge_histories(folder, names)
     return {
@@ -92,6 +98,7 @@ def learn(
         "groups": names,
         "weights": digest([folder / name / "weights.safetensors" for name in names]),
         "device": str(choose_device(settings.device)),
+        "n_processes": n,
         "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
         "alarms": [alarm for one in facts for alarm in one["alarms"]],
         "n_parameters": sum(one["n_parameters"] for one in facts),
@@ -114,8 +121,30 @@ def classes_to_learn(project: Project, settings: TrainSettings) -> tuple[str, ..
     return wanted
 
 
+def _train_groups(
+    project: Project,
+    folder: Path,
+    settings: TrainSettings,
+    groups: Mapping[str, tuple[str, ...]],
+    options: Options,
+    processes: Processes,
+) -> list[dict[str, Any]]:
+    """Train the networks one after the other."""
+    if processes.size > 1:
+        options.notify(
+            f"train: {processes.size} processes on {choose_device(settings.device)}, which share batches of "
+            f"{settings.batch} patches"
+        )
+    return [_train_group(project, folder / name, settings, group, options, processes) for name, group in groups.items()]
+
+
 def _train_group(
-    project: Project, folder: Path, settings: TrainSettings, classes: tuple[str, ...], options: Options
+    project: Project,
+    folder: Path,
+    settings: TrainSettings,
+    classes: tuple[str, ...],
+    options: Options,
+    processes: Processes,
 ) -> dict[str, Any]:
     """Train one network and return the facts for the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,8 +175,9 @@ def _train_group(
     tile_px, multiple = _tile(network, settings, options)
     if settings.holdout_share:
         slices = learn
-    step = step_of(project, settings, slices, names, tile_px, view)
-    watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue)
+    patches = replace(sampling(settings, tile_px), rank=processes.rank, size=processes.size)
+    step = step_of(project, settings, slices, names, patches, view)
+    watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue, processes)
     judge = HeldOutJudge(judged, names, multiple)
     checkpoint = folder / "checkpoint.safetensors"
     try:
@@ -156,8 +186,9 @@ def _train_group(
         step.close()
     network_facts = (settings.network, settings.size, settings.base_width, settings.tile_px)
     seen = (factor, settings.neighbours, grid.voxel_size)
-    save_model(folder, Model(*network_facts, names, *seen, len(parts_of(best)), grey, view.curve), best)
-    _write_history(folder, state)
+    if processes.rank == 0:
+        save_model(folder, Model(*network_facts, names, *seen, len(parts_of(best)), grey, view.curve), best)
+        _write_history(folder, state)
     return {
         "labelled_slices": labelled,
         "alarms": [alarm["message"] for alarm in state.alarms],

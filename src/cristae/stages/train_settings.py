@@ -81,6 +81,13 @@ class TrainSettings(BaseModel):
     check_every: int = Field(50, ge=1, description="updates between two judgements")
     seed: int = Field(0, ge=0, description="seed of weights and patches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is some")
+    devices: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="processes that share each batch, on CUDA one per device (an extra, multi); 0 is one for each "
+        "CUDA device of this machine that there are patches for",
+    )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
         description="whether PyTorch compiles the network, which takes a minute; auto does so on CUDA, for long "

@@ -179,7 +179,7 @@ def work_of(subject: Subject, settings: Planned, options: Options, *, with_netwo
         n_truth=subject.n_truth,
         longest_gap=_longest_gap(subject.labelled, grid.shape[0]),
         networks=tuple(network for network, _ in found),
-        training=_as_training(train, subject.n_learnt),
+        training=_as_training(train, subject.n_learnt, _n_processes(train) if with_networks else 1),
         prediction=_as_prediction(settings.predict, largest),
         separation=_as_separation(settings.cells),
         measuring=_as_measuring(settings.measure, grid),
@@ -196,10 +196,10 @@ def _longest_gap(labelled: Sequence[int], depth: int) -> int:
     return max((high - low + 1 for low, high in pairwise(ends)), default=1)
 
 
-def _as_training(train: TrainSettings, n_slices: int) -> Training:
+def _as_training(train: TrainSettings, n_slices: int, n_processes: int = 1) -> Training:
     crossed = train.scheme != "supervised"
     sizes = (train.batch, train.tile_px, train.updates, train.check_every, train.holdout_share or 0.0625)
-    return Training(*sizes, n_slices, train.unlabelled if crossed else 0, crossed)
+    return Training(*sizes, n_slices, train.unlabelled if crossed else 0, crossed, n_processes)
 
 
 def _as_prediction(predict: PredictSettings, largest: int) -> Prediction:
@@ -242,6 +242,14 @@ def _as_meshing(mesh: MeshSettings, grid: Grid) -> Meshing:
 def _workers(executor: str) -> int:
     kind, _, number = executor.partition(":")
     return int(number) if kind == "threads" else 0
+
+
+def _n_processes(train: TrainSettings) -> int:
+    if train.devices == 1:
+        return 1
+    from cristae.stages.several import n_processes  # noqa: PLC0415  PyTorch is slow to load
+
+    return n_processes(train)
 
 
 def _on_gpu(wish: str) -> bool:
