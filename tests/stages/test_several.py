@@ -346,3 +346,8 @@ def test_where_no_process_can_begin_it_is_refused(where, small_project, monkeypa
         monkeypatch.setattr(several.multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UsageError, match="notebook" if where == "ps1" else "__main__"):
         cristae.train(small_project, device="cpu", devices=2)
+
+
+def test_ids_of_trainings_by_one_process_are_what_they_were_before_there_were_several():
+    assert "devices" not in TrainSettings().model_dump_json()
+    assert TrainSettings(devices=2).model_dump()["devices"] == 2

@@ -85,6 +85,7 @@ class TrainSettings(BaseModel):
         1,
         ge=0,
         le=64,
+        exclude_if=lambda devices: devices == 1,  # left out of the ids of runs: those that ended before stay valid
         description="processes that share each batch, on CUDA one per device (an extra, multi); 0 is one for each "
         "CUDA device of this machine that there are patches for",
     )
