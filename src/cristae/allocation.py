@@ -13,7 +13,7 @@ import ctypes
 import os
 import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 _LARGEST = 2**31 - 1
 
 
@@ -23,8 +23,9 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     # Never map blocks one by one, and never trim the heap: the same as the environment variables
-    # MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_, but without starting the process again.
-    wishes = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST))
+    # MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_, but without starting the process again. One heap for all
+    # threads: what a thread has for its own holds 64 MB, and anything larger would be mapped after all.
+    wishes = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST), (_M_ARENA_MAX, 1))
     return all(library.mallopt(which, value) == 1 for which, value in wishes)
 
 

@@ -19,6 +19,15 @@ def test_ids_come_back_from_numbers(labels):
     np.testing.assert_array_equal(np.concatenate([[0], ids])[numbers], labels)
 
 
+@given(st.lists(st.tuples(IDS, st.integers(1, 40)), min_size=1), st.integers(1, 70))
+def test_runs_of_any_length_in_rows_of_any_length(runs, width):
+    voxels = np.concatenate([np.full(length, label, np.uint32) for label, length in runs])
+    labels = np.resize(voxels, (2, 3, width))
+    ids, numbers = number_from_one(labels)
+    np.testing.assert_array_equal(ids, np.setdiff1d(labels, [0]))
+    np.testing.assert_array_equal(np.concatenate([[0], ids])[numbers], labels)
+
+
 def test_large_ids_and_views():
     labels = np.array([0, 2**32 - 1, 5, 2**32 - 2, 0, 5, 5, 0], np.uint32).reshape(2, 2, 2)
     ids, numbers = number_from_one(labels)

@@ -33,39 +33,51 @@ def number_from_one(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if labels.ndim != 3 or labels.dtype.kind not in "iu":
         raise ValueError(f"expected integer ids (z, y, x), got {labels.dtype} of shape {labels.shape}")
-    found = np.unique(_starts(labels, _n_runs(labels)))
+    labels = np.ascontiguousarray(labels)  # by which the loops below become quick
+    found = _found(labels)
+    found.sort()
     ids = found[found != 0]
     if ids.size and ids[0] < 0:
         raise ValueError(f"expected ids from 0 to 2^63 - 1, got {ids[0]}; number the objects anew")
     return ids, _numbers(labels, ids)
 
 
-@njit(cache=True, nogil=True)
-def _n_runs(labels: np.ndarray) -> int:
-    n_z, n_y, n_x = labels.shape
-    n = 0
-    for z in range(n_z):
-        for y in range(n_y):
-            row = labels[z, y]
-            for x in range(n_x):
-                n += x == 0 or row[x] != row[x - 1]
-    return n
+_STRIDE = 16
+"""Voxels that are compared at once with the one before; most are equal to it."""
 
 
 @njit(cache=True, nogil=True)
-def _starts(labels: np.ndarray, n_runs: int) -> np.ndarray:
-    """Return the id of every run along x."""
+def _alike(row: np.ndarray, x: int, label: int) -> bool:
+    """Say whether the next voxels of a row all have a label."""
+    if x + _STRIDE > row.size:
+        return False
+    other = False
+    for i in range(_STRIDE):
+        other |= row[x + i] != label
+    return not other
+
+
+@njit(cache=True, nogil=True)
+def _found(labels: np.ndarray) -> np.ndarray:
+    """Return every id that occurs, in any order."""
     n_z, n_y, n_x = labels.shape
-    ids = np.empty(n_runs, np.int64)
-    n = 0
+    last = labels.dtype.type(0)
+    seen = {np.int64(last)}
     for z in range(n_z):
         for y in range(n_y):
             row = labels[z, y]
-            for x in range(n_x):
-                if x == 0 or row[x] != row[x - 1]:
-                    ids[n] = row[x]
-                    n += 1
-    return ids
+            x = 0
+            while x < n_x:
+                if _alike(row, x, last):
+                    x += _STRIDE
+                    continue
+                for i in range(x, min(x + _STRIDE, n_x)):
+                    if row[i] != last:
+                        last = row[i]
+                        if last != 0:
+                            seen.add(np.int64(last))
+                x += _STRIDE
+    return np.array(list(seen))
 
 
 @njit(cache=True, nogil=True)
@@ -74,14 +86,21 @@ def _numbers(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     numbers = np.zeros(labels.shape, np.int32)
     if ids.size == 0:
         return numbers
-    last, number = np.int64(0), np.int64(0)
+    last, number = labels.dtype.type(0), np.int32(0)
     for z in range(n_z):
         for y in range(n_y):
             row, out = labels[z, y], numbers[z, y]
-            for x in range(n_x):
-                label = np.int64(row[x])
-                if label != last:
-                    last = label
-                    number = np.int64(np.searchsorted(ids, label) + 1) if label != 0 else np.int64(0)
-                out[x] = number
+            x = 0
+            while x < n_x:
+                if _alike(row, x, last):
+                    if number:
+                        out[x : x + _STRIDE] = number
+                    x += _STRIDE
+                    continue
+                for i in range(x, min(x + _STRIDE, n_x)):
+                    if row[i] != last:
+                        last = row[i]
+                        number = np.int32(np.searchsorted(ids, np.int64(last)) + 1 if last != 0 else 0)
+                    out[i] = number
+                x += _STRIDE
     return numbers
