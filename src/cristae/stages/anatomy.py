@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.allocation import keep_freed_memory
 from cristae.anatomy import across_cells, parents
 from cristae.blockwise import Progress
 from cristae.errors import DataError
@@ -88,6 +89,7 @@ def anatomy(project: Project, settings: AnatomySettings | None = None, options: 
         return run
     options.check()
     settings, options = keep_memory("anatomy", project, settings, options)
+    keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if cells.stage == "cells":
             options.notify("anatomy: cells were not tracked; those of the separation are used")

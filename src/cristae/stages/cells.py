@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cristae.allocation import keep_freed_memory
 from cristae.annotations import IGNORE_ID
 from cristae.blockwise import Journal
 from cristae.costs.memory import growth_bytes, growth_reduction
@@ -75,6 +76,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
         )
     options.check()
     settings, options = keep_memory("cells", project, settings, options)
+    keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

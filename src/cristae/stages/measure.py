@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from cristae.allocation import keep_freed_memory
 from cristae.features.definitions import Definition
 from cristae.features.glcm import step_lengths_nm
 from cristae.files import write_atomically
@@ -66,6 +67,7 @@ def measure(project: Project, settings: MeasureSettings | None = None, options: 
         return run
     options.check()
     settings, options = keep_memory("measure", project, settings, options)
+    keep_freed_memory()
     with project.lock(), project.record(run, settings, source.inputs):
         if options.force:
             _clear(run)

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.allocation import keep_freed_memory
 from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.components import DIRECTIONS, Objects, Parts, Place, find_parts, label_parts, number_objects, touching
 from cristae.errors import DataError, UsageError
@@ -97,6 +98,7 @@ def objects(project: Project, settings: ObjectsSettings | None = None, options: 
         return run
     options.check()
     settings, options = keep_memory("objects", project, settings, options)
+    keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)

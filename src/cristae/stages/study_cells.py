@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.allocation import keep_freed_memory
 from cristae.blockwise import Journal
 from cristae.costs.steps import Memory
 from cristae.costs.trials import study_cells_memory
@@ -121,6 +122,7 @@ def study_cells(
     learnt_from = _learnt_from(project, predicted, name)
     left_out = LeftOut(sources, how, settings.reduction, settings.smallest_um3)
     options = _keep_memory(left_out, plans, options)
+    keep_freed_memory()
     options.check()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:

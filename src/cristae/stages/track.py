@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from cristae.allocation import keep_freed_memory
 from cristae.annotations import IGNORE_ID, Annotations
 from cristae.blockwise import Journal
 from cristae.errors import DataError
@@ -84,6 +85,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
         return run
     options.check()
     settings, options = keep_memory("track", project, settings, options)
+    keep_freed_memory()
     with project.lock(), project.record(run, settings, inputs):
         if options.force:
             _clear(run)
