@@ -153,7 +153,7 @@ def test_the_table_sorts_filters_and_leads_to_the_object(page):
     page.get_by_label("Id", exact=True).fill("4")
     page.get_by_role("button", name="mitochondrion 4").press("Enter")
     assert chosen(page) == "mitochondrion 4"
-    assert page.locator("#slice").get_attribute("data-z") == "8"
+    page.wait_for_selector('#slice[data-z="8"]')  # when its picture is there
     assert "Lies in cell 1" in page.locator("#chosen").inner_text()
 
 

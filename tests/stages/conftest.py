@@ -25,6 +25,7 @@ TINY = {
     "tile_px": 32,
     "context_nm": 256.0,
     "check_every": 10,
+    "learning_rate": 3e-3,
     "device": "cpu",
 }
 

@@ -261,7 +261,7 @@ def test_a_pace_is_measured_by_that_clock(monkeypatch, tmp_path) -> None:
             told(done, 7)
 
     monkeypatch.setattr(study_pace, "learn", learn)
-    bench, settings = SimpleNamespace(project=None, classes=(), budget_s=9.0), SimpleNamespace(device="cpu")
+    bench, settings = SimpleNamespace(project=None, classes=(), budget_s=9.0), SimpleNamespace(device="cpu", devices=1)
     for threads, waits in ((1, False), (2, True)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         pace = study_pace._tried(bench, settings, tmp_path / str(threads))

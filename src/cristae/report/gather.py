@@ -143,8 +143,9 @@ def settings_of(run: Run) -> list[Setting]:
     fields = _fields(run.stage, values)
     rows = []
     for name in dict.fromkeys([*fields, *values]):
-        value = _in_words(values.get(name))
         default, meaning = fields.get(name, (None, ""))
+        # Some settings are not noted where they have their default: a file knows no None.
+        value = _in_words(values[name]) if name in values else default or _in_words(None)
         rows.append(Setting(name, value, default, default is not None and value != default, meaning))
     return sorted(rows, key=lambda row: not row.changed)
 
