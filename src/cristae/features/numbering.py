@@ -83,9 +83,7 @@ def _found(labels: np.ndarray) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def _numbers(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     n_z, n_y, n_x = labels.shape
-    numbers = np.zeros(labels.shape, np.int32)
-    if ids.size == 0:
-        return numbers
+    numbers = np.empty(labels.shape, np.int32)
     last, number = labels.dtype.type(0), np.int32(0)
     for z in range(n_z):
         for y in range(n_y):
@@ -93,8 +91,7 @@ def _numbers(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
             x = 0
             while x < n_x:
                 if _alike(row, x, last):
-                    if number:
-                        out[x : x + _STRIDE] = number
+                    out[x : x + _STRIDE] = number
                     x += _STRIDE
                     continue
                 for i in range(x, min(x + _STRIDE, n_x)):
