@@ -20,11 +20,12 @@ from skimage.segmentation import watershed
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.sets import data_folder
 from cristae.allocation import keep_freed_memory
-from cristae.flow import PRESETS, Dis, dense_flow, warp_labels
+from cristae.flow import PRESETS, Dis, dense_flow
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.separate import METHODS, separate
 from cristae.stages.cells_settings import CellsSettings, separation
+from cristae.warping import warp_labels
 
 VOXEL = (4.0, 4.0, 4.0)
 STEP, LAST = 5, 50

@@ -32,6 +32,7 @@ def run(quick: bool) -> Result:
     image, truth = tifffile.imread(folder / "raw.tif"), tifffile.imread(folder / "labels_mitochondria.tif") > 0
     zs = json.loads((folder / "slices.json").read_text())["labelled_z"]
     settings = {"updates": 10 if quick else UPDATES, "neighbours": 0, "context_nm": 3840.0}
+    settings |= {"learning_rate": 3e-3}
     dices, copies, sides = [], [], []
     minutes = []
     for first in range(1 if quick else ROTATIONS):

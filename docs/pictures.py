@@ -23,12 +23,13 @@ from scipy import ndimage
 import cristae
 from cristae.advice.coverage import choose, likeness
 from cristae.components import label_parts
-from cristae.flow import Dis, dense_flow, warp_labels
+from cristae.flow import Dis, dense_flow
 from cristae.palette import BLUE, CLASSES, GREEN, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
 from cristae.phantom.faults import FAULTS
 from cristae.preprocess.equalise import apply_table, equalising_table, grey_counts
 from cristae.separation.cheapest import cheapest_paths
 from cristae.separation.maps import boundary_map
+from cristae.warping import warp_labels
 
 mpl.use("Agg")
 DOCS = Path(__file__).resolve().parent

@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from cristae.flow import (
-    PRESETS,
-    Dis,
-    Farneback,
-    compose,
-    dense_flow,
-    forward_backward_error,
-    warp_labels,
-    warp_map,
-    warp_points,
-)
+from cristae.flow import PRESETS, Dis, Farneback, dense_flow
+from cristae.warping import compose, forward_backward_error, warp_labels, warp_map, warp_points
 
 METHODS = {**PRESETS, "dis half": Dis(reduction=2), "dis fast": Dis("fast"), "released third": Farneback(reduction=3)}
 SHAPE = (200, 231)

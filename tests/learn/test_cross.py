@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disc_slices import disc_slice, small_network
 from torch import Tensor, nn
 
 from cristae.learn.augment import Augmentation
@@ -17,31 +18,18 @@ from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.nets.losses import segmentation_loss
 from cristae.nets.pair import Pair, parts_of
-from cristae.nets.resunet import ResUNet
 
 CPU = torch.device("cpu")
 SAMPLING = Sampling(32, 2, 0.0, 1, Augmentation())
 
 
-def _slice(z: int) -> LabelledSlice:
-    y, x = np.mgrid[:64, :64]
-    target = (((y - 30 - z) ** 2 + (x - 30) ** 2) < 200).astype(np.float32)[None]
-    image = target + 0.2 * np.random.default_rng(z).standard_normal((1, 64, 64), np.float32)
-    return LabelledSlice(z, image.astype(np.float32), target, np.ones_like(target))
-
-
-def _network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return ResUNet(1, 1, 4)
-
-
 def _pair() -> Pair:
-    return Pair([_network(0), _network(1)])
+    return Pair([small_network(0), small_network(1)])
 
 
 def _step(weight: float, mix: bool = False, updates: int = 60) -> CrossPseudoStep:
-    free = LabelledSlice(9, _slice(9).image, np.zeros((1, 64, 64), np.float32), np.ones((1, 64, 64), np.float32))
-    samplers = PatchSampler([_slice(0)], SAMPLING, 0), PatchSampler([free], SAMPLING, 5)
+    free = LabelledSlice(9, disc_slice(9).image, np.zeros((1, 64, 64), np.float32), np.ones((1, 64, 64), np.float32))
+    samplers = PatchSampler([disc_slice(0)], SAMPLING, 0), PatchSampler([free], SAMPLING, 5)
     return CrossPseudoStep(*samplers, ["disc"], Crossing(weight, 1.0, updates, mix), CPU)
 
 
@@ -59,7 +47,7 @@ def _watch(at: int = -1) -> Watch:
 
 
 def _judge() -> HeldOutJudge:
-    return HeldOutJudge([_slice(0)], ["disc"], 16)
+    return HeldOutJudge([disc_slice(0)], ["disc"], 16)
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
@@ -73,8 +61,8 @@ def test_with_weight_0_each_network_learns_as_if_alone_bit_for_bit(tmp_path: Pat
     pair = _pair()
     fit(pair, _step(0.0, mix), _judge(), schedule, tmp_path / "pair", _watch())
     for seed in (0, 1):
-        alone = _network(seed)
-        step = SupervisedStep(PatchSampler([_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
+        alone = small_network(seed)
+        step = SupervisedStep(PatchSampler([disc_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
         fit(alone, step, _judge(), schedule, tmp_path / f"{seed}", _watch())
         assert _same(alone, pair.networks[seed])
 
@@ -104,8 +92,8 @@ def test_what_the_other_says_is_taught_and_no_gradient_goes_back_to_it(mix: bool
             return self.bias + 0 * image
 
     # The labels say background everywhere, with no weight: nothing but the other network teaches.
-    blank = LabelledSlice(0, _slice(0).image, np.zeros((1, 64, 64), np.float32), np.zeros((1, 64, 64), np.float32))
-    samplers = PatchSampler([blank], SAMPLING, 0), PatchSampler([_slice(9)], SAMPLING, 5)
+    blank = LabelledSlice(0, disc_slice(0).image, np.zeros((1, 64, 64), np.float32), np.zeros((1, 64, 64), np.float32))
+    samplers = PatchSampler([blank], SAMPLING, 0), PatchSampler([disc_slice(9)], SAMPLING, 5)
     step = CrossPseudoStep(*samplers, ["disc"], Crossing(1.0, 1.0, 10, mix), CPU)
     pair = Pair([Loud(0.3), Loud(-0.2)])
     step(pair, 9).backward()  # type: ignore[no-untyped-call]
@@ -154,11 +142,11 @@ def test_each_may_learn_alone_first_and_the_weight_rises_over_the_rest() -> None
 
 
 def test_while_it_learns_alone_a_network_sees_nothing_of_the_other(tmp_path: Path) -> None:
-    step, alone = _step(1.0, mix=True, updates=40), _network(1)
+    step, alone = _step(1.0, mix=True, updates=40), small_network(1)
     step.crossing = Crossing(1.0, 1.0, 40, True, alone=0.5)
     pair = _pair()
     fit(pair, step, _judge(), Schedule(20, 5e-3), tmp_path / "pair", _watch())
-    labels = SupervisedStep(PatchSampler([_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
+    labels = SupervisedStep(PatchSampler([disc_slice(0)], SAMPLING, 0), ["disc"], 1.0, CPU)
     fit(alone, labels, _judge(), Schedule(20, 5e-3), tmp_path / "alone", _watch())
     assert _same(alone, pair.networks[1])
     pair = _pair()
@@ -204,4 +192,4 @@ def test_a_collapsed_class_is_recovered_in_both(tmp_path: Path) -> None:
 
 def test_one_network_alone_is_refused() -> None:
     with pytest.raises(TypeError, match="Pair"):
-        _step(1.0)(_network(0), 0)
+        _step(1.0)(small_network(0), 0)

@@ -8,20 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from disc_slices import disc_slice, small_network
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from cristae.learn.augment import Augmentation
 from cristae.learn.cross import Crossing, CrossPseudoStep
 from cristae.learn.fit import Schedule, Score, Watch, fit
-from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
+from cristae.learn.patches import PatchSampler, Sampling
 from cristae.learn.processes import ALONE, Processes
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.nets.pair import Pair
-from cristae.nets.resunet import ResUNet
 from cristae.stages.options import Options
 from cristae.stages.several import by_several
 from cristae.stages.train_settings import TrainSettings
@@ -29,18 +28,6 @@ from cristae.stages.train_settings import TrainSettings
 CPU = torch.device("cpu")
 BATCH = 5
 SAMPLING = Sampling(32, BATCH, 0.5, 1, Augmentation())
-
-
-def _slice(z: int = 0) -> LabelledSlice:
-    y, x = np.mgrid[:64, :64]
-    target = (((y - 30 - z) ** 2 + (x - 30) ** 2) < 200).astype(np.float32)[None]
-    image = target + 0.2 * np.random.default_rng(z).standard_normal((1, 64, 64), np.float32)
-    return LabelledSlice(z, image.astype(np.float32), target, np.ones_like(target))
-
-
-def _network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return ResUNet(1, 1, 4)
 
 
 def _plain() -> nn.Module:
@@ -60,7 +47,7 @@ def _watch(processes: Processes, alarms: list[str] | None = None, rescue: Any = 
 def gradients(processes: Processes) -> dict[str, Any]:
     """What comes of a loss that is the mean over patches, and of weights that not all processes used."""
     network = _plain()
-    image, target, _ = map(torch.from_numpy, PatchSampler([_slice()], _share(processes), 0).batch(3))
+    image, target, _ = map(torch.from_numpy, PatchSampler([disc_slice()], _share(processes), 0).batch(3))
     loss = (network(image) - target).square().mean()
     loss.backward()
     mean = processes.mean(network, loss)
@@ -75,8 +62,8 @@ def gradients(processes: Processes) -> dict[str, Any]:
 
 
 def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
-    network, judge = _network(0), HeldOutJudge([_slice()], ["disc"], 16)
-    step = SupervisedStep(PatchSampler([_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
+    network, judge = small_network(0), HeldOutJudge([disc_slice()], ["disc"], 16)
+    step = SupervisedStep(PatchSampler([disc_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
     schedule = Schedule(40, 5e-3, check_every=20, averaging=0.9, clip=1.0)
     with tempfile.TemporaryDirectory() as folder:
         best, _ = fit(network, step, judge, schedule, Path(folder) / "c", _watch(processes))
@@ -85,8 +72,8 @@ def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
 
 
 def crossed(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
-    pair, judge = Pair([_network(0), _network(1)]), HeldOutJudge([_slice()], ["disc"], 16)
-    labelled, free = (PatchSampler([_slice(z)], _share(processes), z) for z in (0, 5))
+    pair, judge = Pair([small_network(0), small_network(1)]), HeldOutJudge([disc_slice()], ["disc"], 16)
+    labelled, free = (PatchSampler([disc_slice(z)], _share(processes), z) for z in (0, 5))
     step = CrossPseudoStep(labelled, free, ["disc"], Crossing(1.0, 1.0, 30, True, processes.rank, 0.3), CPU)
     schedule = Schedule(30, 5e-3, check_every=15, averaging=0.9)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,8 +90,8 @@ def collapsed(processes: Processes) -> tuple[nn.Module, list[str], int]:
         judged.append(network)
         return {"disc": Score(0.1, 0.0)}
 
-    network = _network(0)
-    step = SupervisedStep(PatchSampler([_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
+    network = small_network(0)
+    step = SupervisedStep(PatchSampler([disc_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
     with tempfile.TemporaryDirectory() as folder:
         fit(
             network,

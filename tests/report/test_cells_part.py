@@ -197,12 +197,17 @@ def test_cells_without_tracks_or_truth_are_shown(project):
     assert "How good are the cells?" not in section and "Tracking" not in section
 
 
-def test_all_of_it(project):
+def give_cells_and_truth(project):
+    """Tracked cells, and a truth in which two of them are one."""
     separated = give_cells(project)
     give_tracks(project, separated)
     truth = cells()
     truth[truth == 90] = 1
     project.truth.write_slices("cell", list(enumerate(truth)))
+
+
+def test_all_of_it(project):
+    give_cells_and_truth(project)
     run = evaluate(project)
     scores = json.loads((run.path / "scores.json").read_text())["cells"]
     source = page_of(project)
@@ -218,11 +223,7 @@ def test_all_of_it(project):
 
 
 def test_what_people_corrected_is_what_is_shown(project):
-    separated = give_cells(project)
-    give_tracks(project, separated)
-    truth = cells()
-    truth[truth == 90] = 1
-    project.truth.write_slices("cell", list(enumerate(truth)))
+    give_cells_and_truth(project)
     before = json.loads((evaluate(project).path / "scores.json").read_text())["cells"]
     assert "correction" not in page_of(project)
     with cristae.correct(project) as opened:

@@ -1,5 +1,7 @@
 """The rows of Table 2 on synthetic gaps: ids go where they belong, cells begin and end, nothing lies outside."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from scipy import ndimage
 from synthetic_gaps import Disc, dice, stack_of, static, touching
 
 from cristae.errors import DataError, UsageError
-from cristae.flow import PRESETS, Farneback
+from cristae.flow import PRESETS, Farneback, dense_flow
+from cristae.separation import propagate
 from cristae.separation.bridge import bridged
 from cristae.separation.combine import SeparationSettings, combine
 from cristae.separation.gap import Gap
@@ -460,3 +463,13 @@ def test_a_cell_that_the_boundary_covers_keeps_its_id():
         truth * (truth == 1), inside, boundary, "none", SeparationSettings(smallest_body_px=0, edge_distance_px=0)
     )
     assert set(np.unique(nobody)) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize(("neighbours", "per_pair"), [("nearest", 1), ("both", 4)])
+def test_no_two_slices_are_matched_more_often_than_needed(monkeypatch, neighbours, per_pair):
+    """From both sides: up and down, and each there and back. One step less than there are pairs."""
+    matched = []
+    monkeypatch.setattr(propagate, "dense_flow", lambda *planes: matched.append(1) or dense_flow(*planes))
+    stack = touching()
+    cells(stack.gap(), "mask+flow", replace(SMALL, neighbours=neighbours))
+    assert len(matched) == (len(stack.truth) - 2) * per_pair

@@ -121,7 +121,7 @@ def fill(
     UsageError
         If the voxel or the label cannot be, or what hangs together is too large to look at.
     """
-    return _relabel(corrections, "fill", at, label, (scope, most))
+    return _relabel(corrections, "fill", at, label, scope, most)
 
 
 def reassign(
@@ -136,7 +136,7 @@ def reassign(
     """
     if _label_at(corrections, at) == 0:
         raise UsageError(f"there is background at {_said(at)}; name a voxel of the island")
-    return _relabel(corrections, "reassign", at, label, (scope, most))
+    return _relabel(corrections, "reassign", at, label, scope, most)
 
 
 def merge(corrections: Corrections, ids: Sequence[int]) -> Entry | None:
@@ -290,8 +290,7 @@ def _coarseness(box: Box, voxel_size: Sequence[float]) -> Voxels:
     return triple(step)
 
 
-def _relabel(corrections: Corrections, kind: str, at: Voxels, label: int, where: tuple[Scope, int]) -> Entry | None:
-    scope, most = where
+def _relabel(corrections: Corrections, kind: str, at: Voxels, label: int, scope: Scope, most: int) -> Entry | None:
     corrections.check_label(label)
     before = _label_at(corrections, at)
     whole = corrections.original.grid.box

@@ -145,7 +145,7 @@ def settings_of(run: Run) -> list[Setting]:
     for name in dict.fromkeys([*fields, *values]):
         default, meaning = fields.get(name, (None, ""))
         # Some settings are not noted where they have their default: a file knows no None.
-        value = _in_words(values[name]) if name in values else default or _in_words(None)
+        value = _in_words(values.get(name)) if name in values or default is None else default
         rows.append(Setting(name, value, default, default is not None and value != default, meaning))
     return sorted(rows, key=lambda row: not row.changed)
 

@@ -22,10 +22,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cristae.flow import Flow, FlowMethod, compose, dense_flow, forward_backward_error, warp_labels, warp_map
+from cristae.flow import Flow, FlowMethod, dense_flow
 from cristae.separation.gap import Gap
 from cristae.separation.outlines import depth
 from cristae.separation.runs import compress, expand
+from cristae.warping import compose, forward_backward_error, warp_labels, warp_map
 
 _COARSE = 4
 """Side (px) of the squares over which trust is averaged while it waits for the other direction."""

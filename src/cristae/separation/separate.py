@@ -31,7 +31,7 @@ from typing import Literal
 import numpy as np
 
 from cristae.errors import DataError, UsageError
-from cristae.flow import dense_flow, warp_labels
+from cristae.flow import dense_flow
 from cristae.separation.bridge import bridged
 from cristae.separation.combine import SeparationSettings, combine
 from cristae.separation.gap import Gap
@@ -39,6 +39,7 @@ from cristae.separation.grow import Ours
 from cristae.separation.paths import grow_through
 from cristae.separation.propagate import carried_labels, halves, is_missing, propagate_both
 from cristae.separation.runs import Runs, compress, expand, overlaps, unique_ids
+from cristae.warping import warp_labels
 
 _LEAST_OVERLAP = 0.5
 """Share of a new object that must lie on one object across the middle of the gap to be joined to it."""
