@@ -12,6 +12,8 @@ from cristae.annotations import IGNORE_ID
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume
+from cristae.separation.separate import METHODS
+from cristae.stages import choose
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.options import Options
 from cristae.stages.status import status
@@ -151,6 +153,38 @@ def test_threads_and_resuming_give_the_same_ids(tmp_path) -> None:
 
     assert (_read(cristae.cells(project, method="paths", options=Options(progress=count), **QUICK)) == whole).all()
     assert counts == [3]  # two of three gaps were on disk
+
+
+def test_a_kill_while_methods_are_tried_costs_only_the_trial_in_work(tmp_path, monkeypatch) -> None:
+    truth = _truth()
+    whole = cristae.cells(_project(tmp_path / "a", truth), **QUICK)
+    project, used, trial = _project(tmp_path / "b", truth), [], choose._try
+
+    class Killed(BaseException):
+        pass
+
+    def dies(sources, settings, z, method):
+        if len(used) == 5:
+            raise Killed
+        used.append((z, method))
+        return trial(sources, settings, z, method)
+
+    monkeypatch.setattr(choose, "_try", dies)
+    with pytest.raises(Killed):
+        cristae.cells(project, **QUICK)
+    with next((project.path / "runs").glob("cells-*/trials")).open("a") as journal:
+        journal.write('{"method": "paths", "z": 8, "dice": 0.')  # as a kill leaves it that comes while it writes
+    used.clear()
+    monkeypatch.setattr(choose, "_try", lambda *given: used.append(given[2:]) or trial(*given))
+    resumed = cristae.cells(project, **QUICK)
+    assert len(used) == 2 * len(METHODS) - 5
+    tables = [pd.read_csv(run.path / "methods.csv").drop(columns="seconds") for run in (whole, resumed)]
+    pd.testing.assert_frame_equal(*tables)
+    assert resumed.manifest["method"] == whole.manifest["method"]
+    assert (_read(resumed) == _read(whole)).all()
+    used.clear()
+    cristae.cells(project, options=Options(force=True), **QUICK)
+    assert len(used) == 2 * len(METHODS)
 
 
 def test_done_again_only_when_something_changed(ready) -> None:

@@ -195,6 +195,27 @@ def test_labelled_slices_without_any_cell(once, method) -> None:
     assert not cells_of(once("none", nothing, (0, 4)), method).any()
 
 
+def test_the_choice_of_a_method_among_slices_without_any_cell(once) -> None:
+    words: list[str] = []
+    project = once("all-empty", np.zeros(SHAPE, np.uint32), (0, 4, 8))
+    run = cristae.cells(project, options=Options(notify=words.append), **QUICK)
+    assert not open_volume(run.path / "cell.ome.zarr").read().any()
+    assert run.manifest["method"] == "paths"
+    assert any("there is no cell on them" in said for said in words)
+    assert not any("flow adds nothing" in said for said in words)
+
+
+def test_the_choice_of_a_method_where_the_slice_that_is_left_out_is_empty(once) -> None:
+    truth = three_cells()
+    truth[2:7] = 0
+    run = cristae.cells(once("middle-empty", truth, (0, 4, 8)), **QUICK)
+    table = pd.read_csv(run.path / "methods.csv").set_index("method")["dice"]
+    assert table["flow"] == 0 and table.drop("flow").tolist() == [1] * 7
+    assert run.manifest["method"] == "paths"
+    found = open_volume(run.path / "cell.ome.zarr").read()
+    assert not found[4].any() and (found == truth).mean() > 0.97
+
+
 @pytest.mark.parametrize(("method", "fill"), [*((one, "slice") for one in METHODS), ("paths", "pixel")])
 def test_slices_of_one_cell(once, method, fill) -> None:
     truth = np.zeros(SHAPE, np.uint32)

@@ -25,7 +25,7 @@ from cristae.project import Project, Run
 from cristae.separation.handover import Handovers
 from cristae.separation.separate import METHODS, separate
 from cristae.stages.cells_settings import CellsSettings, cells_settings, separation
-from cristae.stages.choose import choose
+from cristae.stages.choose import TRIALS, choose
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.gaps import GapSources
 from cristae.stages.limits import keep_memory
@@ -201,4 +201,5 @@ def slice_layer(path: Path, grid: Grid) -> Volume:
 def _clear(run: Run) -> None:
     for path in run.path.glob("*.ome.zarr"):
         shutil.rmtree(path)
-    (run.path / "gaps").unlink(missing_ok=True)
+    for name in (TRIALS, "gaps"):
+        (run.path / name).unlink(missing_ok=True)
