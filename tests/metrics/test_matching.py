@@ -162,7 +162,7 @@ def test_panoptic_quality_is_the_formula_of_the_paper_and_symmetric(pair):
 def test_blocks_equal_the_whole(pair, data):
     found, truth = pair
     cut = data.draw(st.integers(0, found.shape[2]))
-    parts = contingency(found[..., :cut], truth[..., :cut]) + contingency(found[..., cut:], truth[..., cut:])
+    parts = add_up([contingency(found[..., :cut], truth[..., :cut]), contingency(found[..., cut:], truth[..., cut:])])
     whole = contingency(found, truth)
     pd.testing.assert_frame_equal(dice_by_match(parts, known=[1]), dice_by_match(whole, known=[1]), check_exact=True)
     assert detections(parts) == detections(whole)
