@@ -42,9 +42,11 @@ from cristae.stages.table2 import COPY_NEAREST, in_words, markdown
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
-_ELSEWHERE = {"name", "method", "slices", "tries", "try_px", "max_ram_gb"}
+_ELSEWHERE = {"preset", "name", "method", "slices", "tries", "try_px", "max_ram_gb"}
 """Settings of `cells` that change nothing here."""
 _ROWS = "one row per gap and method"
+_FROM = {"nearest": "the nearest labelled slice", "both": "the labelled slices on both sides"}
+_SEEDS = {"depth": "their deepest pixel", "centroid": "the pixel nearest to their centroid"}
 
 
 class StudyCellsSettings(BaseModel):
@@ -228,10 +230,13 @@ def _learnt_from(project: Project, predicted: Run | None, name: str) -> tuple[in
 
 def _notes(left_out: LeftOut, plans: Sequence[Plan]) -> list[str]:
     """Return what a reader of the table has to know of the scores."""
+    how = left_out.how
     size = " × ".join(f"{length:g}" for length in left_out.voxel_size)
     return [
         f"Dice per cell by id, over all scored slices together; mean ± standard deviation over cells of at least "
         f"{left_out.smallest} voxels of {size} nm (z, y, x). A cell that no labelled slice meets counts 0 here.",
+        f"Slices were matched by {how.flow}, reduced by {how.flow_reduction}; methods of flow carried labels from "
+        f"{_FROM[how.neighbours]}, and cells were flooded from {_SEEDS[how.seeds]}.",
         *(
             f"Gap {plan.gap}: shown z {number_ranges(plan.labelled)}; {len(plan.scored)} slices scored, "
             f"{sum(z > plan.labelled[-1] for z in plan.scored)} of them behind the last one shown."
