@@ -268,7 +268,7 @@ def _score_all(
 ) -> pd.DataFrame:
     """Return the table, one row per gap and method; rows that are on disk are not made again."""
     journal = Journal(run.path / "rows")
-    rows = _finished(journal)
+    rows = {(int(row["gap_slices"]), str(row["method"])): row for row in journal.finished_rows(_ROWS)}
     crew = options.crew(run.path)
     progress, done = options.progress("study cells"), 0
     total = sum(plan.n_slices for plan in plans) * len(methods)
@@ -280,23 +280,12 @@ def _score_all(
                     progress(before + n_slices, total)
 
                 row = left_out.score(plan, method, crew, advance)
-                journal.add(_ROWS, json.dumps(row))
+                journal.add_row(_ROWS, row)
                 rows[plan.gap, method] = row
                 spread = f" ± {row['dice_sd']:.3f}" if row["n_cells"] > 1 else ""
                 options.notify(f"study cells: gap {plan.gap}, {method}: Dice of cells {row['dice']:.3f}{spread}")
             done += plan.n_slices
     return pd.DataFrame([rows[plan.gap, method] for plan in plans for method in methods])
-
-
-def _finished(journal: Journal) -> dict[tuple[int, str], dict[str, Any]]:
-    rows = {}
-    for line in journal.finished(_ROWS):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # cut short by a kill
-            continue
-        rows[int(row["gap_slices"]), str(row["method"])] = row
-    return rows
 
 
 def _write(run: Run, table: pd.DataFrame, words: str, notes: Sequence[str]) -> None:
