@@ -140,7 +140,8 @@ def _train(facts: Facts, settings: Facts, project: Project) -> str:
     rate += f" ({settings['decay']} decay)" if settings.get("decay") else ""
     channels = settings.get("neighbours")
     context = f", shown each slice with {channels} on either side" if channels else ""
-    return f"{parts[0][0].upper()}{parts[0][1:]}; {trained}{context} ({', '.join(filter(None, details))}{rate}; {_loss(settings)})."
+    how = f"{', '.join(filter(None, details))}{rate}; {_loss(settings)}"
+    return f"{parts[0][0].upper()}{parts[0][1:]}; {trained}{context} ({how})."
 
 
 def _loss(settings: Facts) -> str:
