@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from explored_projects import explored, with_image
 from pydantic import BaseModel
 
@@ -15,7 +16,7 @@ from report_pages import words_of
 
 
 class Training(BaseModel):
-    network: str = "senformer"
+    network: str = "transunet"
     scheme: str = "cps_cutmix"
     neighbours: int = 2
     tile_px: int = 160
@@ -25,6 +26,7 @@ class Training(BaseModel):
     optimiser: str = "adamw"
     decay: str = "cosine"
     cross_entropy: float = 0.5
+    loss_depth: tuple[int, ...] = (0,)
 
 
 class Predicting(BaseModel):
@@ -71,7 +73,7 @@ def test_every_number_in_it_is_one_that_was_used(tmp_path):
     for expected in (
         "24 × 64 × 64 voxels (z × y × x) of 20 × 10 × 10 nm",
         "Nucleus and cell were annotated by hand on 4 slices (z = 3–5, 20)",
-        "a SenFormer (7,654,321 parameters) was trained by cross pseudo supervision of two networks with CutMix",
+        "a TransUNet (7,654,321 parameters) was trained by cross pseudo supervision of two networks with CutMix",
         "shown each slice with 2 on either side",
         "1,234 updates, batches of 3 patches, 160 px a side",
         "AdamW, learning rate 0.0025 (cosine decay)",
@@ -83,6 +85,23 @@ def test_every_number_in_it_is_one_that_was_used(tmp_path):
     ):
         assert expected in words
     assert "3D Dice" not in words and "None" not in words and "?" not in words
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("resunet", "; Dice loss and cross-entropy (weight 0.5))."),
+        ("setr_pup", "; Dice loss and cross-entropy (weight 0.5))."),
+        ("senformer", "; cross-entropy of each learner and of their vote and Dice loss)."),
+        ("senformer_pagano", "; cross-entropy of each learner and of their vote)."),
+        ("ceecnet_v2", "; fractal Tanimoto loss of mask, boundary and distance (depth 0, 10))."),
+    ],
+)
+def test_the_loss_is_that_of_the_network(tmp_path, network, expected):
+    project = with_image(tmp_path)
+    train = finish(project, "train", Training(network=network, loss_depth=(0, 10)), learnt=["nucleus"], groups=["all"])
+    finish(project, "predict", Predicting(), train_run=train.path.name, classes=["nucleus"], threshold=0.5)
+    assert expected in sentences(project)
 
 
 def test_scores_are_told_of_what_was_scored(tmp_path):

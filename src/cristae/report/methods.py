@@ -138,12 +138,21 @@ def _train(facts: Facts, settings: Facts, project: Project) -> str:
     optimiser = _OPTIMISERS.get(str(settings.get("optimiser", "")), str(settings.get("optimiser", "")))
     rate = f"; {optimiser}, learning rate {settings['learning_rate']:g}" if "learning_rate" in settings else ""
     rate += f" ({settings['decay']} decay)" if settings.get("decay") else ""
-    loss = "; Dice loss"
-    if settings.get("cross_entropy"):
-        loss += f" and cross-entropy (weight {settings['cross_entropy']:g})"
     channels = settings.get("neighbours")
     context = f", shown each slice with {channels} on either side" if channels else ""
-    return f"{parts[0][0].upper()}{parts[0][1:]}; {trained}{context} ({', '.join(filter(None, details))}{rate}{loss})."
+    how = f"{', '.join(filter(None, details))}{rate}; {_loss(settings)}"
+    return f"{parts[0][0].upper()}{parts[0][1:]}; {trained}{context} ({how})."
+
+
+def _loss(settings: Facts) -> str:
+    network = str(settings.get("network", ""))
+    if network.startswith("senformer"):
+        return "cross-entropy of each learner and of their vote" + (" and Dice loss" if "pagano" not in network else "")
+    if network.startswith(("fractalresnet", "ceecnet")):
+        depths = settings.get("loss_depth") or [0]
+        return f"fractal Tanimoto loss of mask, boundary and distance (depth {', '.join(map(str, depths))})"
+    weight = settings.get("cross_entropy")
+    return "Dice loss" + (f" and cross-entropy (weight {weight:g})" if weight else "")
 
 
 def _predict(facts: Facts, settings: Facts) -> str:
