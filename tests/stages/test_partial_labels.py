@@ -112,3 +112,84 @@ def test_a_killed_tracking_of_labels_that_were_edited_since_is_not_gone_on_with(
     forced = _read(cristae.track(project, options=Options(force=True), **TRACK))
     assert (resumed == forced).all()
     assert (resumed[list(LABELLED)] == swapped[list(LABELLED)]).all()
+
+
+@MAPPED
+def test_a_cell_that_was_painted_nowhere_is_found_on_all_slices_with_one_id(tmp_path, method) -> None:
+    truth = three_cells()
+    for unpainted in (9, 300):  # one apart, and one that touches a cell that was painted
+        project = _partly_labelled(tmp_path / f"p{unpainted}", unpainted)
+        run = cristae.cells(project, method=method, **QUICK)
+        found = _read(run)
+        painted = (truth > 0) & (truth != unpainted)
+        assert (found == truth)[list(LABELLED)][painted[list(LABELLED)]].all()
+        ids, n_voxels = np.unique(found[truth == unpainted], return_counts=True)
+        own = ids[np.argmax(n_voxels)]
+        least = 0.95 if unpainted == 9 else 0.8
+        assert n_voxels.max() > least * n_voxels.sum() and own > 70_001
+        assert all((found[z] == own)[truth[z] == unpainted].mean() > least - 0.1 for z in range(SHAPE[0]))
+        if unpainted == 9:
+            assert run.manifest["n_new"] == 1
+            assert set(np.unique(found)) == {0, 300, 70_001, own}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hole_in_a_complete_slice_is_filled_by_the_cells_around_it(tmp_path, method) -> None:
+    truth, columns = three_cells(), np.arange(SHAPE[2])[None]
+    for name, hole in {
+        "cell": truth[4] == 9,
+        "part": (truth[4] > 0) & (truth[4] != 9) & (columns > 20) & (columns < 40),  # of two cells that touch
+    }.items():
+        found = _read(cristae.cells(_with_a_hole(tmp_path / name, hole), method=method, **QUICK))
+        assert (found[4] == truth[4])[~hole].all()
+        assert (found[4] == truth[4])[hole].mean() > 0.85
+        assert set(np.unique(found)) == {0, 9, 300, 70_001}
+        whole = [(found[z] == truth[z])[truth[z] > 0].mean() for z in range(SHAPE[0])]
+        assert min(whole) > 0.8
+
+
+def test_flow_has_no_maps_and_loses_what_nobody_painted(tmp_path) -> None:
+    found = _read(cristae.cells(_partly_labelled(tmp_path / "p", 9), method="flow", **QUICK))
+    assert set(np.unique(found)) == {0, 300, 70_001}
+
+
+def test_known_background_of_a_partly_labelled_slice_stays_background(tmp_path) -> None:
+    """A correction took an object away there: somebody looked, and it is no cell."""
+    truth = three_cells()
+    project = cell_project(tmp_path / "p", truth, LABELLED)
+    ids = np.where(truth[4] > 0, truth[4], np.uint32(IGNORE_ID))
+    ids[truth[4] == 9] = 0
+    project.annotations.write_slices("cell", [(4, ids)], complete=False, background_seen=True)
+    for method in METHODS:
+        found = _read(cristae.cells(project, method=method, **QUICK))
+        assert not found[4][truth[4] == 9].any()
+
+
+@pytest.mark.parametrize("method", ["mask+boundary+flow", "paths"])
+def test_threads_and_a_kill_at_any_gap_change_no_id(tmp_path, method) -> None:
+    whole = cristae.cells(_partly_labelled(tmp_path / "a", 9), method=method, **QUICK)
+    threads = cristae.cells(
+        _partly_labelled(tmp_path / "b", 9), method=method, options=Options(executor="threads:2"), **QUICK
+    )
+    assert (_read(threads) == _read(whole)).all()
+    project = _partly_labelled(tmp_path / "c", 9)
+
+    class Killed(BaseException):
+        pass
+
+    for n_gaps in (1, 2):
+
+        def kill(task: str, n_gaps: int = n_gaps):
+            def advance(done: int, total: int, **facts: float) -> None:
+                if task == "cells" and done == n_gaps:
+                    raise Killed
+
+            return advance
+
+        with pytest.raises(Killed):
+            cristae.cells(project, method=method, options=Options(progress=kill), **QUICK)
+    resumed = cristae.cells(project, method=method, **QUICK)
+    assert (_read(resumed) == _read(whole)).all()
+    assert resumed.manifest["n_new"] == whole.manifest["n_new"] == 1
+    again = cristae.cells(project, method=method, options=Options(force=True), **QUICK)
+    assert (_read(again) == _read(whole)).all()

@@ -406,7 +406,7 @@ def test_two_cells_that_were_painted_are_never_joined_on_slices_painted_in_part_
 
 def test_ids_that_leave_no_room_and_slices_of_another_size_are_refused():
     truth = two_bodies(2)
-    with pytest.raises(ValueError, match="slice 0: .*below 2\\*\\*62"):
+    with pytest.raises(ValueError, match=r"slice 0: .*below 2\*\*62"):
         track(truth.astype(np.int64) << 61, {0: partly(truth[0], truth[0] == 1)}, unseen_id=UNSEEN)
-    with pytest.raises(ValueError, match="slice 0: .*shape"):
+    with pytest.raises(ValueError, match=r"slice 0: .*shape"):
         track(truth, {0: partly(truth[0], truth[0] == 1)[1:]}, unseen_id=UNSEEN)

@@ -38,8 +38,8 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     Yields
     ------
     integers (y, x)
-        In the dtype of the gap, slice 0 first; 0 is outside the interior. Labelled slices keep their cells; in what
-        they leave at 0, cells may come from the gap only where the slice is not complete.
+        In the dtype of the gap, slice 0 first; 0 is outside the interior. Labelled slices come out as they went in,
+        except that cells of the gap may come where nobody looked.
 
     Raises
     ------
@@ -57,9 +57,10 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     for z, plane in enumerate(grown):
         labels = plane if reduction == 1 else _full_size(plane, gap, z, settings)
         named = names[labels]
-        for labelled, index in ((gap.before, 0), (gap.after, len(gap) - 1)):
-            if labelled is not None and z == index:
-                named = np.where(labelled > 0, labelled, named).astype(gap.dtype)
+        for labelled, index, unseen in _ends(gap):
+            if z == index:
+                named = labelled if unseen is None else np.where(unseen & (labelled == 0), named, labelled)
+                named = named.astype(gap.dtype)
         yield named
 
 
@@ -75,13 +76,24 @@ def _reduced_gap(
         boundary[z] = reduced(gap.boundary_at(z), reduction)
         allowed[z] = reduced(gap.interior_at(z), reduction) >= interior_threshold
     half = reduction // 2
-    for labelled, z, complete in ((gap.before, 0, gap.complete[0]), (gap.after, len(gap) - 1, gap.complete[1])):
-        if labelled is not None:
-            ids = np.pad(labelled, [(0, -n % reduction) for n in gap.shape], mode="edge")
-            ids = ids[half::reduction, half::reduction]
-            seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
-            allowed[z] = (ids > 0) | (allowed[z] & (not complete))
+
+    def sampled(plane: np.ndarray) -> np.ndarray:
+        padded = np.pad(plane, [(0, -n % reduction) for n in gap.shape], mode="edge")
+        return padded[half::reduction, half::reduction]
+
+    for labelled, z, unseen in _ends(gap):
+        ids = sampled(labelled)
+        seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
+        allowed[z] &= False if unseen is None else sampled(unseen)
+        allowed[z] |= ids > 0
     return seeds, boundary, allowed
+
+
+def _ends(gap: Gap) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+    """Yield the ids of each labelled slice, its number, and where nobody looked."""
+    for labelled, index, unseen in zip((gap.before, gap.after), (0, len(gap) - 1), gap.unseen, strict=True):
+        if labelled is not None:
+            yield labelled, index, unseen
 
 
 def _full_size(plane: np.ndarray, gap: Gap, z: int, settings: SeparationSettings) -> np.ndarray:

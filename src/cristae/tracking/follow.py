@@ -224,9 +224,7 @@ def _ahead(function: Callable[[int], Result], slices: Iterable[int], workers: in
             yield running.popleft().result()
 
 
-def _loader(
-    labels: Slices, anchors: Mapping[int, np.ndarray], unseen_id: int | None
-) -> Callable[[int], SliceRegions]:
+def _loader(labels: Slices, anchors: Mapping[int, np.ndarray], unseen_id: int | None) -> Callable[[int], SliceRegions]:
     """Return what finds the regions of slice z, in the labels of the expert where there are any."""
 
     def plane(z: int) -> np.ndarray:
