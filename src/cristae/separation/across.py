@@ -53,7 +53,7 @@ def one_id(slices: Iterable[Shared], highest: int) -> dict[int, int]:
     -------
     dict
         New id → the id that people gave the same object, or the lowest of its new ids; new ids that stay are left out.
-        On one slice an object is joined to one other at most, and is that one's best partner.
+        On one slice an object is joined to one other at most: the one that has most in common with it.
     """
     pairs = sorted(pair for shared in slices for pair in _partners(shared, highest))
     root: dict[int, int] = {}
@@ -71,15 +71,19 @@ def one_id(slices: Iterable[Shared], highest: int) -> dict[int, int]:
 
 
 def _partners(shared: Shared, highest: int) -> list[tuple[float, int, int]]:
-    """Return pairs of different ids each of which is the other's best, with minus the share that lies on the other."""
+    """Return pairs of ids, each in one pair only, of one object, with minus the share of the larger that both have."""
     one, other, n_pixels = overlaps(shared.before, shared.after)
     sizes = [dict(zip(*np.unique(ids, return_counts=True), strict=True)) for ids in (shared.before, shared.after)]
-    share = np.array([n / max(sizes[0][a], sizes[1][b]) for a, b, n in zip(one, other, n_pixels, strict=True)])
-    found = []
-    for i in np.flatnonzero(share >= _LEAST_SHARE):
-        a, b = int(one[i]), int(other[i])
-        best = share[i] >= share[one == a].max() and share[i] >= share[other == b].max()
-        known = [cell for cell in (a, b) if cell <= highest]
-        if a != b and best and len(known) < 2 and not np.isin(known, shared.whole).any():
-            found.append((-float(share[i]), a, b))
+    ordered = sorted(
+        (-n / max(sizes[0][a], sizes[1][b]), a, b)
+        for a, b, n in zip(one.tolist(), other.tolist(), n_pixels.tolist(), strict=True)
+    )
+    found, taken = [], (set[int](), set[int]())
+    for share, a, b in ordered:
+        if -share < _LEAST_SHARE or a in taken[0] or b in taken[1]:
+            continue
+        taken[0].add(a)
+        taken[1].add(b)
+        if a != b and max(a, b) > highest and not np.isin([a, b], shared.whole).any():
+            found.append((float(share), a, b))
     return found

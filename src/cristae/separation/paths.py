@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -48,11 +49,11 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     """
     growth, reduction, interior_threshold = settings.growth, settings.reduction, settings.interior_threshold
     known = _known_ids(gap)
-    seeds, boundary, allowed = _reduced_gap(gap, known, interior_threshold, reduction)
+    volumes = _reduced_gap(gap, known, interior_threshold, reduction)
     sides = (growth.steps[0], growth.steps[1] * reduction, growth.steps[2] * reduction)
     z, y, x = (side / min(sides) for side in sides)
     coarse = replace(growth, steps=(z, y, x), new_voxels=max(1, growth.new_voxels // reduction**2))
-    grown = grow(seeds, boundary, allowed, coarse, known.size + 1)
+    grown = grow(volumes.seeds, volumes.boundary, volumes.allowed, coarse, known.size + 1, volumes.beside)
     names = _names(gap, known, int(grown.max(initial=0)))
     for z, plane in enumerate(grown):
         labels = plane if reduction == 1 else _full_size(plane, gap, z, settings)
@@ -64,10 +65,16 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
         yield named
 
 
-def _reduced_gap(
-    gap: Gap, known: np.ndarray, interior_threshold: int, reduction: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return seeds (numbered from 1 in the order of `known`), boundary and where cells may be, reduced."""
+class _Volumes(NamedTuple):
+    """What cells grow in: seeds, numbered from 1 in the order of their ids; and see `grow`."""
+
+    seeds: np.ndarray
+    boundary: np.ndarray
+    allowed: np.ndarray
+    beside: np.ndarray | None
+
+
+def _reduced_gap(gap: Gap, known: np.ndarray, interior_threshold: int, reduction: int) -> _Volumes:
     height, width = (-(-n // reduction) for n in gap.shape)
     seeds = np.zeros((len(gap), height, width), np.int32)
     boundary = np.zeros(seeds.shape, np.uint8)
@@ -81,12 +88,15 @@ def _reduced_gap(
         padded = np.pad(plane, [(0, -n % reduction) for n in gap.shape], mode="edge")
         return padded[half::reduction, half::reduction]
 
+    beside = None if gap.seen or all(gap.complete) else np.zeros(seeds.shape, np.bool_)
     for labelled, z, unseen in _ends(gap):
         ids = sampled(labelled)
         seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
         allowed[z] &= False if unseen is None else sampled(unseen)
+        if beside is not None and not gap.complete[z > 0]:
+            beside[z] = allowed[z] & (ids == 0)
         allowed[z] |= ids > 0
-    return seeds, boundary, allowed
+    return _Volumes(seeds, boundary, allowed, beside)
 
 
 def _ends(gap: Gap) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:

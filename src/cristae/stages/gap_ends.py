@@ -57,7 +57,8 @@ class GapEnds:
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
-            np.savez_compressed(file, new=np.array(new, np.int64), **{f"z{z}": part for z, part in parts.items()})
+            arrays = {f"z{z}": part for z, part in parts.items()} | {"new": np.array(new, np.int64)}
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # stubs take no mapping of arrays
         partial.replace(path)
 
     def same(self, highest: int) -> dict[int, int]:
