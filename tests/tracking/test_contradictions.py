@@ -58,3 +58,16 @@ def test_a_cell_that_changes_its_name_bit_by_bit_is_a_conflict() -> None:
 def test_nothing_contradicts_nothing() -> None:
     tracks = tracks_of(np.zeros((N, 9, 9), np.uint32))
     assert tracks.doubles().empty and tracks.conflicts().empty
+
+
+def test_a_cell_that_only_the_input_has_is_not_named_differently_by_the_expert() -> None:
+    """Object 6 takes the place of 5 in the input, but on the last slice nobody looked at it."""
+    stack = two_parts()
+    stack[stack == 70_001] = 0
+    stack[:, 5:15, 20:40] = 5
+    for z in range(N):
+        stack[z, 5:15, 20 : 20 + 20 * z // (N - 1)] = 6
+    unseen = np.uint32(2**32 - 1)
+    anchors = {0: stack[0], N - 1: np.where(stack[-1] == 6, unseen, stack[-1])}
+    rules = TrackSettings(smallest_body_px=20, unseen_id=int(unseen))
+    assert find_tracks(stack, anchors, settings=rules).conflicts().empty

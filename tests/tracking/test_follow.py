@@ -392,3 +392,64 @@ def test_ids_beyond_16_bits_pass_through():
     truth = two_bodies(3).astype(np.int64)
     truth[truth == 2] = 4_000_000_000
     assert np.array_equal(track(truth, {0: truth[0]})[0], truth)
+
+
+UNSEEN = 2**32 - 1
+
+
+def partly(plane, painted):
+    """Return what someone who painted only some cells of a slice, and looked at nothing else, would have."""
+    return np.where(painted, plane, np.uint32(UNSEEN)).astype(np.uint32)
+
+
+@METHODS
+def test_where_the_expert_did_not_look_the_slice_itself_counts(method):
+    # The released rule knows no bodies but those of labelled slices, so that no island can meet one.
+    truth = two_bodies() if method == "greedy_nearest" else with_filopodium()
+    anchors = {z: partly(plane + np.uint32(70_000), plane == 1) for z, plane in enumerate(truth) if z in (2, 9)}
+    for z, anchor in anchors.items():
+        result, tracks = track(anonymous(truth), anchors, method=method, unseen_id=UNSEEN, island_id=200)
+        assert np.array_equal(result[z] == 70_001, anchor == 70_001)
+    assert same_objects(result, truth)
+    assert (result[truth == 1] == 70_001).all()
+    assert result[truth == 2].min() > 70_001
+    assert tracks.objects()["kind"].tolist() == ["labelled", "body"]
+    reasons = tracks.links().query("slice == 2").set_index("object")["reason"]
+    assert reasons[70_001] == "anchor" and (reasons.drop(70_001) != "anchor").all()
+
+
+@METHODS
+def test_a_hole_in_a_labelled_slice_is_no_background(method):
+    """Nobody looked at cell 2 on slice 5, and at a part of cell 1; what is known to be empty stays so."""
+    truth = two_bodies()
+    ignored = (truth[5] == 2) | ((truth[5] == 1) & (np.arange(SHAPE[0])[:, None] < 20))
+    anchors = {0: truth[0], 5: partly(truth[5], ~ignored), 11: truth[11]}
+    labels = anonymous(truth)
+    labels[5, :4] = 7  # a mistake of the input, where the expert saw that there is nothing
+    result, tracks = track(labels, anchors, method=method, unseen_id=UNSEEN)
+    assert np.array_equal(result, truth)
+    assert tracks.conflicts().empty
+    gone, _ = track(labels, anchors | {5: np.where(ignored, 0, truth[5])}, method=method)
+    assert not gone[5][truth[5] == 2].any()
+
+
+def test_two_cells_that_were_painted_are_never_joined_on_slices_painted_in_part_either():
+    """The input has them as one region on every slice between."""
+    truth = np.zeros((7, *SHAPE), np.uint8)
+    truth[:, 5:30, 5:30] = 1
+    truth[:, 5:30, 30:55] = 2
+    labels = (truth > 0).astype(np.uint8)
+    for painted in ((0, 6), (0, 3, 6)):
+        anchors = {z: partly(truth[z], truth[z] > 0) for z in painted}
+        result, _ = track(labels, anchors, unseen_id=UNSEEN)
+        for z in painted:
+            assert np.array_equal(result[z], truth[z])
+        assert set(np.unique(result)) == {0, 1, 2}
+
+
+def test_ids_that_leave_no_room_and_slices_of_another_size_are_refused():
+    truth = two_bodies(2)
+    with pytest.raises(ValueError, match=r"slice 0: .*below 2\*\*62"):
+        track(truth.astype(np.int64) << 61, {0: partly(truth[0], truth[0] == 1)}, unseen_id=UNSEEN)
+    with pytest.raises(ValueError, match=r"slice 0: .*shape"):
+        track(truth, {0: partly(truth[0], truth[0] == 1)[1:]}, unseen_id=UNSEEN)

@@ -39,7 +39,12 @@ class Joining:
 
 
 def join_basins(
-    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, joining: Joining, first_new_id: int
+    seeds: np.ndarray,
+    boundary: np.ndarray,
+    allowed: np.ndarray,
+    joining: Joining,
+    first_new_id: int,
+    beside: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the cells of the basins of a boundary map.
 
@@ -55,6 +60,8 @@ def join_basins(
         How basins become cells.
     first_new_id
         Ids from this one on are given to cells that hold no seed, in the order of their first voxel.
+    beside
+        bool ``(z, y, x)``: where it is known that no cell with a seed is. None: nowhere.
 
     Returns
     -------
@@ -63,7 +70,7 @@ def join_basins(
     """
     basins = _basins(boundary, allowed)
     n_basins = int(basins.max(initial=0))
-    ids, touched = _known(basins, np.where(allowed, seeds, 0), n_basins)
+    ids, touched = _known(basins, np.where(allowed, seeds, 0), beside, n_basins)
     stand_in = agglomerate(contacts(basins, boundary), ids, joining.weakest)
     names = np.zeros(n_basins + 1, np.int64)
     known = np.flatnonzero(ids)
@@ -85,14 +92,21 @@ def _basins(boundary: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return flood(boundary, seeds, allowed)
 
 
-def _known(basins: np.ndarray, seeds: np.ndarray, n_basins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell of each basin that labelled slices cut mostly in one cell, and which are cut at all."""
+def _known(
+    basins: np.ndarray, seeds: np.ndarray, beside: np.ndarray | None, n_basins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cell of each basin that labelled slices cut mostly in one cell, and which are cut in cells at all.
+
+    A basin that they cut mostly beside all cells is cut in none: a cell's outer voxels lie on the boundary, and fall to
+    either side of it.
+    """
     place = (seeds > 0) & (basins > 0)
     n_ids = int(seeds.max(initial=0)) + 1
     key, n_shared = np.unique(basins[place].astype(np.int64) * n_ids + seeds[place], return_counts=True)
     basin, cell = key // n_ids, key % n_ids
-    total = np.bincount(basin, weights=n_shared, minlength=n_basins + 1)
+    touched = np.bincount(basin, weights=n_shared, minlength=n_basins + 1)
+    total = touched if beside is None else touched + np.bincount(basins[beside], minlength=n_basins + 1)
     clear = n_shared >= _OVERLAP * total[basin]
     ids = np.zeros(n_basins + 1, np.int64)
     ids[basin[clear]] = cell[clear]
-    return ids, total > 0
+    return ids, touched > (1 - _OVERLAP) * total

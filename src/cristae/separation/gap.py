@@ -47,8 +47,12 @@ class Gap:
         Integer ids ``(y, x)`` of the labelled slices 0 and n−1; 0 is background. None at an end of the volume.
     first_new_id
         The first id to give to objects that neither labelled slice knows. None: one above the highest id of both.
+    unseen
+        Where nobody looked on the first and on the last slice, bool ``(y, x)``: there, 0 may be a cell too. None:
+        nowhere, so that every 0 is background.
     complete
-        Whether every cell is labelled on the first and on the last slice. Where not, 0 may be a cell too.
+        Whether every cell that somebody looked at is labelled on the first and on the last slice. Where not, those
+        that are labelled are whole, and what lies beside them is other cells.
     missing
         Slices that were lost. None: those whose image holds one value throughout.
 
@@ -64,6 +68,7 @@ class Gap:
     before: np.ndarray | None
     after: np.ndarray | None
     first_new_id: int | None = None
+    unseen: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     complete: tuple[bool, bool] = (True, True)
     missing: frozenset[int] | None = None
 
@@ -84,8 +89,14 @@ class Gap:
                 raise DataError(f"expected ids of 0 (background) and above, got {labels.min()}")
             if labels.shape != self.shape:
                 raise DataError(f"the labelled slices differ in size: {self.shape} and {labels.shape}")
+        self._check_unseen()
         if self.dtype.kind not in "iu":
             raise DataError(f"no integer holds the ids of both slices: {[str(labels.dtype) for labels in labelled]}")
+
+    def _check_unseen(self) -> None:
+        for unseen in self.unseen:
+            if unseen is not None and (unseen.dtype != np.bool_ or unseen.shape != self.shape):
+                raise DataError(f"expected bool of {self.shape} where nobody looked, got {unseen.dtype} {unseen.shape}")
 
     def __len__(self) -> int:
         return len(self.image)
@@ -102,6 +113,11 @@ class Gap:
     def dtype(self) -> np.dtype[Any]:
         """Integers that hold the ids of both labelled slices."""
         return np.result_type(*(labels for labels in (self.before, self.after) if labels is not None))
+
+    @property
+    def seen(self) -> bool:
+        """Whether somebody looked everywhere on the labelled slices."""
+        return all(unseen is None for unseen in self.unseen)
 
     def new_ids_from(self, n: int) -> int:
         """Return the first of n new ids.

@@ -60,7 +60,14 @@ class Growth:
     rim: int = 2
 
 
-def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int) -> np.ndarray:
+def grow(
+    seeds: np.ndarray,
+    boundary: np.ndarray,
+    allowed: np.ndarray,
+    growth: Growth,
+    first_new_id: int,
+    beside: np.ndarray | None = None,
+) -> np.ndarray:
     """Carry the cells of labelled slices through the slices between them.
 
     Parameters
@@ -75,6 +82,9 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
         How.
     first_new_id
         Ids from this one on are given to cells that hold no seed.
+    beside
+        bool ``(z, y, x)``: where it is known that no cell with a seed is, as beside cells that were painted whole.
+        None: nowhere.
 
     Returns
     -------
@@ -82,8 +92,13 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
         int32 ``(z, y, x)``: ids, 0 where no cell is. Seeds keep theirs.
     """
     start = np.where(allowed, seeds, 0).astype(np.int32)
-    grown = _by_basins if growth.by == "basins" else _by_paths
-    labels = grown(start, boundary, allowed, growth, first_new_id)
+    cells = join_basins(start, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id, beside)
+    if growth.by == "basins":
+        labels = flood(boundary, np.where(start > 0, start, cells).astype(np.int32), allowed)
+    else:
+        new = (cells >= first_new_id) & (boundary < growth.new_depth)
+        start = np.where(new & (start == 0), cells, start).astype(np.int32)
+        labels = cheapest_paths(start, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)[0]
     if growth.rim:
         # Slices twice as thick as pixels are wide give no rim: their neighbours say little about an outline.
         z, y, x = growth.steps
@@ -91,22 +106,6 @@ def grow(seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: G
         cores = without_rim(labels, growth.rim, thin, boundary, growth.new_depth)
         labels = flood(boundary, cores, allowed)
     return np.where((seeds > 0) & allowed, seeds, labels).astype(np.int32)
-
-
-def _by_paths(
-    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
-) -> np.ndarray:
-    cells = join_basins(seeds, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id)
-    new = (cells >= first_new_id) & (boundary < growth.new_depth)
-    start = np.where(new & (seeds == 0), cells, seeds).astype(np.int32)
-    return cheapest_paths(start, boundary, barrier=growth.barrier, steps=growth.steps, allowed=allowed)[0]
-
-
-def _by_basins(
-    seeds: np.ndarray, boundary: np.ndarray, allowed: np.ndarray, growth: Growth, first_new_id: int
-) -> np.ndarray:
-    cells = join_basins(seeds, boundary, allowed, Joining(growth.weakest, growth.new_voxels), first_new_id)
-    return flood(boundary, np.where(seeds > 0, seeds, cells).astype(np.int32), allowed)
 
 
 def without_rim(

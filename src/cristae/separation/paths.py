@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -38,8 +39,8 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     Yields
     ------
     integers (y, x)
-        In the dtype of the gap, slice 0 first; 0 is outside the interior. Labelled slices keep their cells; in what
-        they leave at 0, cells may come from the gap only where the slice is not complete.
+        In the dtype of the gap, slice 0 first; 0 is outside the interior. Labelled slices come out as they went in,
+        except that cells of the gap may come where nobody looked.
 
     Raises
     ------
@@ -48,25 +49,32 @@ def grow_through(gap: Gap, settings: SeparationSettings) -> Iterator[np.ndarray]
     """
     growth, reduction, interior_threshold = settings.growth, settings.reduction, settings.interior_threshold
     known = _known_ids(gap)
-    seeds, boundary, allowed = _reduced_gap(gap, known, interior_threshold, reduction)
+    volumes = _reduced_gap(gap, known, interior_threshold, reduction)
     sides = (growth.steps[0], growth.steps[1] * reduction, growth.steps[2] * reduction)
     z, y, x = (side / min(sides) for side in sides)
     coarse = replace(growth, steps=(z, y, x), new_voxels=max(1, growth.new_voxels // reduction**2))
-    grown = grow(seeds, boundary, allowed, coarse, known.size + 1)
+    grown = grow(volumes.seeds, volumes.boundary, volumes.allowed, coarse, known.size + 1, volumes.beside)
     names = _names(gap, known, int(grown.max(initial=0)))
     for z, plane in enumerate(grown):
         labels = plane if reduction == 1 else _full_size(plane, gap, z, settings)
         named = names[labels]
-        for labelled, index in ((gap.before, 0), (gap.after, len(gap) - 1)):
-            if labelled is not None and z == index:
-                named = np.where(labelled > 0, labelled, named).astype(gap.dtype)
+        for labelled, index, unseen in _ends(gap):
+            if z == index:
+                named = labelled if unseen is None else np.where(unseen & (labelled == 0), named, labelled)
+                named = named.astype(gap.dtype)
         yield named
 
 
-def _reduced_gap(
-    gap: Gap, known: np.ndarray, interior_threshold: int, reduction: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return seeds (numbered from 1 in the order of `known`), boundary and where cells may be, reduced."""
+class _Volumes(NamedTuple):
+    """What cells grow in: seeds, numbered from 1 in the order of their ids; and see `grow`."""
+
+    seeds: np.ndarray
+    boundary: np.ndarray
+    allowed: np.ndarray
+    beside: np.ndarray | None
+
+
+def _reduced_gap(gap: Gap, known: np.ndarray, interior_threshold: int, reduction: int) -> _Volumes:
     height, width = (-(-n // reduction) for n in gap.shape)
     seeds = np.zeros((len(gap), height, width), np.int32)
     boundary = np.zeros(seeds.shape, np.uint8)
@@ -75,13 +83,27 @@ def _reduced_gap(
         boundary[z] = reduced(gap.boundary_at(z), reduction)
         allowed[z] = reduced(gap.interior_at(z), reduction) >= interior_threshold
     half = reduction // 2
-    for labelled, z, complete in ((gap.before, 0, gap.complete[0]), (gap.after, len(gap) - 1, gap.complete[1])):
+
+    def sampled(plane: np.ndarray) -> np.ndarray:
+        padded = np.pad(plane, [(0, -n % reduction) for n in gap.shape], mode="edge")
+        return padded[half::reduction, half::reduction]
+
+    beside = None if gap.seen or all(gap.complete) else np.zeros(seeds.shape, np.bool_)
+    for labelled, z, unseen in _ends(gap):
+        ids = sampled(labelled)
+        seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
+        allowed[z] &= False if unseen is None else sampled(unseen)
+        if beside is not None and not gap.complete[z > 0]:
+            beside[z] = allowed[z] & (ids == 0)
+        allowed[z] |= ids > 0
+    return _Volumes(seeds, boundary, allowed, beside)
+
+
+def _ends(gap: Gap) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+    """Yield the ids of each labelled slice, its number, and where nobody looked."""
+    for labelled, index, unseen in zip((gap.before, gap.after), (0, len(gap) - 1), gap.unseen, strict=True):
         if labelled is not None:
-            ids = np.pad(labelled, [(0, -n % reduction) for n in gap.shape], mode="edge")
-            ids = ids[half::reduction, half::reduction]
-            seeds[z] = np.where(ids > 0, np.searchsorted(known, ids) + 1, 0)
-            allowed[z] = (ids > 0) | (allowed[z] & (not complete))
-    return seeds, boundary, allowed
+            yield labelled, index, unseen
 
 
 def _full_size(plane: np.ndarray, gap: Gap, z: int, settings: SeparationSettings) -> np.ndarray:

@@ -15,6 +15,7 @@ Med. Imaging 9, 32 (interpolation by depth).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from cristae.flow import Flow, FlowMethod, dense_flow
 from cristae.separation.gap import Gap
 from cristae.separation.outlines import depth
-from cristae.separation.runs import compress, expand
+from cristae.separation.runs import Runs, compress, expand
 from cristae.warping import compose, forward_backward_error, warp_labels, warp_map
 
 _COARSE = 4
@@ -146,6 +147,7 @@ def propagate_both(gap: Gap, method: FlowMethod, tolerance_px: float = 1.0) -> I
 
     The trust in a side falls linearly with the distance to its labelled slice, and with the forward–backward error
     that added up on the way from it. With one labelled slice only there is no vote, and the confidence falls to 1/n.
+    Where nobody looked on a labelled slice, that side has no vote, and the other one reaches up to that slice.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ def propagate_both(gap: Gap, method: FlowMethod, tolerance_px: float = 1.0) -> I
     Yields
     ------
     Propagated
-        Ids in the dtype of the gap; the labelled slices come out as they went in, with confidence 1.
+        Ids in the dtype of the gap; the labelled slices come out as they went in, with confidence 1, but where nobody
+        looked.
 
     Raises
     ------
@@ -170,17 +173,42 @@ def propagate_both(gap: Gap, method: FlowMethod, tolerance_px: float = 1.0) -> I
     if gap.before is None or gap.after is None:
         yield from _propagate_one_side(gap, method, tolerance_px)
         return
-    waiting = []
-    for labels, trust in _trusted(gap, gap.after.astype(gap.dtype), range(n - 1, 0, -1), method, tolerance_px):
-        waiting.append((compress(labels), _coarse(trust)))
-    yield Propagated(gap.before.astype(gap.dtype), np.ones(gap.shape, np.float32))
-    ahead = _trusted(gap, gap.before.astype(gap.dtype), range(n - 1), method, tolerance_px)
-    next(ahead)
-    for index, near in enumerate(ahead, start=1):
-        runs, coarse = waiting.pop()
-        far = _Trusted(expand(runs), _fine(coarse, gap.shape))
-        yield _vote(near, far, index / (n - 1))
-    yield Propagated(gap.after.astype(gap.dtype), np.ones(gap.shape, np.float32))
+    unknown = 0 if gap.seen else replace(gap, first_new_id=None).new_ids_from(1)
+    before, after = (
+        (labels if unseen is None else np.where(unseen & (labels == 0), unknown, labels)).astype(gap.dtype)
+        for labels, unseen in zip((gap.before, gap.after), gap.unseen, strict=True)
+    )
+    from_far = range(n - 1, 0 if gap.unseen[0] is None else -1, -1)
+    from_near = range(n - 1 if gap.unseen[1] is None else n)
+    far_sides = [
+        (compress(labels), _coarse(trust)) for labels, trust in _trusted(gap, after, from_far, method, tolerance_px)
+    ]
+    near_sides = _trusted(gap, before, from_near, method, tolerance_px)
+    for index in range(n):
+        near = next(near_sides, None)
+        far = _waited(far_sides.pop(), gap.shape) if index > 0 or far_sides[n - 1 :] else None
+        if index == 0:
+            yield _labelled(before, far, unknown, n)
+        elif index == n - 1:
+            yield _labelled(after, near, unknown, n)
+        else:
+            assert near is not None
+            assert far is not None
+            yield _vote(*((near, far) if gap.seen else _filled(near, far, unknown)), index / (n - 1))
+
+
+def _waited(side: tuple[Runs, np.ndarray], shape: tuple[int, int]) -> _Trusted:
+    return _Trusted(expand(side[0]), _fine(side[1], shape))
+
+
+def _labelled(labels: np.ndarray, other: _Trusted | None, unknown: int, n: int) -> Propagated:
+    """Return a labelled slice, and where nobody looked what came to it through all the n slices of the gap."""
+    if other is None:
+        return Propagated(labels, np.ones(labels.shape, np.float32))
+    blank = labels == unknown
+    carried = np.where(other.labels == unknown, 0, other.labels)
+    confidence = np.where(blank, other.trust / np.float32(n), np.float32(1))
+    return Propagated(np.where(blank, carried, labels).astype(labels.dtype), confidence)
 
 
 def _propagate_one_side(gap: Gap, method: FlowMethod, tolerance_px: float) -> Iterator[Propagated]:
@@ -239,6 +267,17 @@ def _vote(near: _Trusted, far: _Trusted, share: float) -> Propagated:
     labels, confidence = near.labels.copy(), np.empty(near.labels.shape, np.float32)
     _decide((near.labels, far.labels), trusts, votes, labels, confidence)
     return Propagated(labels, confidence)
+
+
+def _filled(near: _Trusted, far: _Trusted, unknown: int) -> tuple[_Trusted, _Trusted]:
+    """Return both sides, each with what the other one says, and no trust, where it knows nothing; 0 where none does."""
+    blank = near.labels == unknown, far.labels == unknown
+    both = blank[0] & blank[1]
+    labels = np.where(blank[0], far.labels, near.labels), np.where(blank[1], near.labels, far.labels)
+    trusts = np.where(blank[0], np.float32(0), near.trust), np.where(blank[1], np.float32(0), far.trust)
+    return _Trusted(np.where(both, 0, labels[0]).astype(near.labels.dtype), trusts[0]), _Trusted(
+        np.where(both, 0, labels[1]).astype(far.labels.dtype), trusts[1]
+    )
 
 
 def _depths(near: np.ndarray, far: np.ndarray) -> list[NDArray[np.float32]]:

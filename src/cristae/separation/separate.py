@@ -16,7 +16,8 @@ paths, basins               grown in 3D (ours)               the crest of the ne
 
 For the last two see `cristae.separation.grow`. What follows is the same for all others: `cristae.separation.combine`.
 Each half of the gap is worked off from its labelled slice to the middle; objects that the labelled slice does not know
-are followed by overlap from slice to slice, and joined at the middle to what they meet on the other side.
+are followed by overlap from slice to slice, and joined at the middle to what they meet on the other side. So are those
+that the maps find on a labelled slice where nobody looked: `cristae.separation.unpainted`.
 
 Paper: A. Machireddy et al. (2023), Front. Bioinform. 3, 1308708, §3.3, §5.5, Table 2.
 """
@@ -39,6 +40,7 @@ from cristae.separation.grow import Ours
 from cristae.separation.paths import grow_through
 from cristae.separation.propagate import carried_labels, halves, is_missing, propagate_both
 from cristae.separation.runs import Runs, compress, expand, overlaps, unique_ids
+from cristae.separation.unpainted import End, find_unpainted
 from cristae.warping import warp_labels
 
 _LEAST_OVERLAP = 0.5
@@ -74,11 +76,20 @@ _Carry = Callable[[int, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """Results of slices from a labelled one on, as runs; the last that is not empty; and the next free number."""
+    """Results of slices from a labelled one on, as runs; the last that is not empty; and the next free number.
+
+    Objects numbered in `beside` are others than the cells `painted`, as all of these were whole on the labelled slice.
+    """
 
     results: list[Runs]
     last: np.ndarray | None
     free: int
+    beside: range = range(0)
+    painted: frozenset[int] = frozenset()
+
+    def parts(self, one: int, other: int) -> bool:
+        """Say whether two numbers are known to be different objects."""
+        return one in self.beside and other in self.painted
 
 
 def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np.ndarray]:
@@ -99,11 +110,12 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
     Yields
     ------
     integers (y, x)
-        In the dtype of the gap, slice 0 first. The labelled slices come out as they went in. Between them ids are
-        those of the labelled slices, or new ones from ``gap.first_new_id`` on without holes; 0 is outside the
-        interior, except for ``flow``, which knows no interior. A cell without interior under it ends; a part of the
-        interior that no carried cell meets is a new object. Through missing slices cells go on; see
-        `cristae.separation.bridge`.
+        In the dtype of the gap, slice 0 first. The labelled slices come out as they went in; only where nobody looked
+        (``gap.unseen``) cells come to them, those that the maps find there, and with ``flow`` from both sides those
+        that the other side knows. Between them ids are those of the labelled slices, or new ones from
+        ``gap.first_new_id`` on without holes; 0 is outside the interior, except for ``flow``, which knows no interior.
+        A cell without interior under it ends; a part of the interior that no carried cell meets is a new object.
+        Through missing slices cells go on; see `cristae.separation.bridge`.
 
     Raises
     ------
@@ -125,15 +137,29 @@ def separate(gap: Gap, method: str, settings: SeparationSettings) -> Iterator[np
 
 def _separate(gap: Gap, recipe: _Recipe, settings: SeparationSettings) -> Iterator[np.ndarray]:
     ids, numbered = _number(gap)
-    up, down = halves(numbered)
-    if recipe.carried == "flow" and settings.neighbours == "both" and up and down:
-        up, down = range(len(gap) - 1), range(len(gap) - 1, len(gap) - 2, -1)
     known = int(ids.size)
+    up, down = halves(numbered)
+    if _from_both(gap, recipe, settings):
+        if not recipe.masked:
+            names = np.concatenate([np.zeros(1, gap.dtype), ids])
+            yield from (names[both.labels] for both in propagate_both(numbered, settings.flow))
+            return
+        up, down = range(len(gap) - 1), range(len(gap) - 1, len(gap) - 2, -1)
     front = _follow(numbered, up, recipe, settings, known, known + 1)
     back = _follow(numbered, down, recipe, settings, known, front.free)
     names = _names(gap, ids, _settle(front, back, known))
     for runs in (*front.results, *reversed(back.results)):
         yield expand(Runs(runs.shape, runs.lengths, names[runs.ids]))
+
+
+def _from_both(gap: Gap, recipe: _Recipe, settings: SeparationSettings) -> bool:
+    """Say whether both labelled slices vote on every slice.
+
+    Not where maps find cells on a labelled slice that nobody looked at: as long as the two sides have different names
+    for one cell, each must go its own way.
+    """
+    voted = recipe.carried == "flow" and settings.neighbours == "both" and (gap.seen or not recipe.masked)
+    return voted and gap.before is not None and gap.after is not None
 
 
 def _number(gap: Gap) -> tuple[np.ndarray, Gap]:
@@ -157,12 +183,12 @@ def _follow(
     """Separate slices one after the other, starting with the labelled one; numbers from `free` on go to new objects."""
     if not slices:
         return _Chain([], None, free)
-    labels = gap.before if slices[0] == 0 and gap.before is not None else gap.after
-    assert labels is not None
-    results, previous = [compress(labels)], labels
+    start = _start(gap, slices[0], recipe, settings, known, free)
+    assert start.last is not None
+    results, previous, free = start.results, start.last, start.free
     if len(slices) == 1:  # nothing to carry; a carrier would work through the gap before it says so
-        return _Chain(results, previous, free)
-    carry = _carrier(gap, slices, labels, recipe, settings)
+        return start
+    carry = _carrier(gap, slices, previous, recipe, settings)
     for index in slices[1:]:
         cells = _drop_islands(carry(index, previous), known, settings.smallest_body_px)
         if not recipe.masked:
@@ -177,7 +203,23 @@ def _follow(
             previous = result
         elif recipe.carried == "frames":
             previous = cells  # nothing was found, perhaps as the slice is missing: what was carried here goes on
-    return _Chain(results, previous, free)
+    return replace(start, last=previous, free=free)
+
+
+def _start(gap: Gap, index: int, recipe: _Recipe, settings: SeparationSettings, known: int, free: int) -> _Chain:
+    """Return the chain of a labelled slice alone, with what the maps find on it where nobody looked."""
+    end = 0 if index == 0 and gap.before is not None else 1
+    labels, unseen = (gap.before, gap.after)[end], gap.unseen[end]
+    assert labels is not None
+    if unseen is None or not recipe.masked:
+        return _Chain([compress(labels)], labels, free)
+    inside = gap.interior_at(index) >= settings.interior_threshold
+    # A boundary helps here even a method that cuts along none: there is no cell to be carried to this slice.
+    boundary = None if gap.boundary is None else gap.boundary_at(index) >= settings.boundary_threshold
+    found = find_unpainted(End(labels, unseen, gap.complete[end]), inside, boundary, settings)
+    after = _name_new(found, np.zeros_like(found), known, free)
+    painted = frozenset[int]() if gap.complete[end] else frozenset(unique_ids(labels).tolist())
+    return _Chain([compress(found)], found, after, range(free, after), painted)
 
 
 def _drop_islands(cells: np.ndarray, known: int, smallest_body_px: int) -> np.ndarray:
@@ -198,7 +240,7 @@ def _carrier(
     if recipe.carried == "frames":
         return _frames(gap, slices[0], settings)
     carried: Iterator[np.ndarray]
-    if settings.neighbours == "both" and gap.before is not None and gap.after is not None:
+    if _from_both(gap, recipe, settings):
         carried = (both.labels for both in propagate_both(gap, settings.flow))
     else:
         carried = carried_labels(gap, labels, slices, settings.flow)
@@ -247,13 +289,13 @@ def _settle(front: _Chain, back: _Chain, known: int) -> np.ndarray:
     same = np.arange(back.free)
     if front.last is None or back.last is None:
         return same
-    for here, there in ((front.last, back.last), (back.last, front.last)):
+    for chain, here, there in ((front, front.last, back.last), (back, back.last, front.last)):
         new = np.where(here > known, here, 0)
         area = np.bincount(new.ravel(), minlength=back.free) if new.any() else np.zeros(back.free)
         one, other, n_pixels = overlaps(new, there)
         best = n_pixels >= _LEAST_OVERLAP * area[one]
         for i in np.lexsort((-other, n_pixels)):
-            if best[i]:
+            if best[i] and not chain.parts(int(one[i]), int(other[i])):
                 same[one[i]] = other[i]
     for number in range(known + 1, back.free):
         seen = [number]

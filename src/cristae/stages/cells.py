@@ -2,13 +2,14 @@
 
 The volume is worked off gap by gap, from one labelled slice to the next; gaps know nothing of each other, so that they
 can be worked on side by side, and a killed run goes on with the gaps that are missing. Which method is used is
-decided by trying them: each labelled slice in turn is left out and found again from its two neighbours.
+decided by trying them: each labelled slice in turn is left out and found again from its two neighbours. Only where
+nobody looked on a labelled slice do the gaps on both sides of it have cells of their own; these get one id at the end.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,12 @@ from cristae.geometry import Box, Grid, Voxels
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.separation.handover import Handovers
+from cristae.separation.runs import Runs, compress, expand, unique_ids
 from cristae.separation.separate import METHODS, OURS, separate
 from cristae.stages.cells_settings import CellsSettings, cells_settings, separation
 from cristae.stages.choose import TRIALS, choose
 from cristae.stages.finished import nothing_to_do
+from cristae.stages.gap_ends import FOLDER, GapEnds
 from cristae.stages.gaps import GapSources
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
@@ -124,7 +127,10 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     """Work off all gaps, several at a time; return the number of cells that no labelled slice meets."""
     target = slice_layer(run.path / f"{sources.name}.ome.zarr", sources.project.image.grid)
     gaps = sources.gaps()
+    ends = GapEnds(run.path, sources, gaps)
     journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
+    if ends.slices:
+        tiling += f" open at {list(ends.slices)}"
     finished = journal.finished(tiling)
     crew, at_most = options.crew(run.path), _at_once(sources, method, settings)
     highest = max(int(sources.labels(z).max()) for z in sources.labelled)
@@ -142,27 +148,20 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         how = separation(settings, gap, sources.project.image.grid.voxel_size)
         # A labelled slice between two gaps is written by the later one.
         stop = last if index + 1 < len(gaps) else last + 1
-        n_new, handovers = 0, Handovers(gap.before, gap.after)
+        new, parts, handovers = set[int](), dict[int, np.ndarray](), Handovers(gap.before, gap.after)
         for z, labels in enumerate(separate(gap, method, how), start=first):
             handovers.see(labels)
+            if z in ends.slices:
+                parts[z] = ends.open_part(z, labels)
             if z == stop:
                 continue
-            top = int(labels.max())
-            if top >= IGNORE_ID:
-                raise DataError(
-                    f"no ids are left for cells that no labelled slice meets: labels go up to {highest}; give cells "
-                    f"numbers below {IGNORE_ID - len(gaps) * IDS_PER_GAP}, and import the labels again"
-                )
-            n_new = max(n_new, top - highest - index * IDS_PER_GAP)
-            if n_new > IDS_PER_GAP and index + 1 < len(gaps):
-                raise DataError(
-                    f"{method} finds more than {IDS_PER_GAP:,} cells between slices {first} and {last} that neither "
-                    "knows, which would take the ids of the next gap; look at the maps there (so many are mostly "
-                    "noise), raise cells.new_um3 or cells.interior_threshold, or choose another method"
-                )
+            ids = unique_ids(labels)
+            new.update(ids[ids > highest].tolist())
+            _check_ids(int(ids.max(initial=0)), highest, index, gaps, method)
             target.write(Box((z, 0, 0), (z + 1, *labels.shape)), labels[None].astype(np.uint32))
+        ends.keep(index, parts, sorted(new))
         renamed = ",".join(f"{found.before}:{found.after}" for found in handovers.found())
-        return f"{index} {n_new} {renamed}"
+        return f"{index} {len(new)} {renamed}"
 
     notes = list(finished)
     todo = [index for index in range(len(gaps)) if not any(note.split()[0] == str(index) for note in notes)]
@@ -170,9 +169,40 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
         journal.add(tiling, note)
         notes.append(note)
         progress(len(notes), len(gaps))
+    same = ends.same(highest)
+    renumbered = {(one - highest - 1) // IDS_PER_GAP for one in same}
+    slices = [z for index in sorted(renumbered) for z in range(gaps[index][0], gaps[index][1] + 1)]
+    # Doing it twice changes nothing, so that it is simply done again after a kill.
+    for _ in crew.unordered(lambda z: _renumber(target, z, same), sorted(set(slices))):
+        pass
     build_pyramid(run.path / f"{sources.name}.ome.zarr", crew.unordered)
     run.update(renamed=_tell_renamed(notes, gaps, options))
-    return sum(int(note.split()[1]) for note in notes)
+    return sum(int(note.split()[1]) for note in notes) - ends.n_fewer(same, highest)
+
+
+def _check_ids(top: int, highest: int, index: int, gaps: Sequence[tuple[int, int]], method: str) -> None:
+    """Refuse ids that are kept for something else, or belong to the next gap."""
+    first, last = gaps[index]
+    if top >= IGNORE_ID:
+        raise DataError(
+            f"no ids are left for cells that no labelled slice meets: labels go up to {highest}; give cells numbers "
+            f"below {IGNORE_ID - len(gaps) * IDS_PER_GAP}, and import the labels again"
+        )
+    if index + 1 < len(gaps) and top - highest > (index + 1) * IDS_PER_GAP:
+        raise DataError(
+            f"{method} finds more than {IDS_PER_GAP:,} cells between slices {first} and {last} that neither knows, "
+            "which would take the ids of the next gap; look at the maps there (so many are mostly noise), raise "
+            "cells.new_um3 or cells.interior_threshold, or choose another method"
+        )
+
+
+def _renumber(target: Volume, z: int, same: Mapping[int, int]) -> None:
+    """Write one slice again, with other ids."""
+    box = Box((z, 0, 0), (z + 1, *target.shape[1:]))
+    runs = compress(target.read(box)[0])
+    ids, place = np.unique(runs.ids, return_inverse=True)
+    renamed = np.array([same.get(int(one), int(one)) for one in ids], np.uint32)
+    target.write(box, expand(Runs(runs.shape, runs.lengths, renamed[place]))[None])
 
 
 def _at_once(sources: GapSources, method: str, settings: CellsSettings) -> int | None:
@@ -242,5 +272,6 @@ def slice_layer(path: Path, grid: Grid) -> Volume:
 def _clear(run: Run) -> None:
     for path in run.path.glob("*.ome.zarr"):
         shutil.rmtree(path)
+    shutil.rmtree(run.path / FOLDER, ignore_errors=True)
     for name in (TRIALS, "gaps"):
         (run.path / name).unlink(missing_ok=True)

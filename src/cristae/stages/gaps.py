@@ -78,15 +78,26 @@ class GapSources:
             return Planes(volume, first, last + 1, lambda plane, z: reduced(plane, factor)) if volume else None
 
         complete = self.annotations.complete_slices(self.name)
+        before, unseen_before = self._end(first, factor)
+        after, unseen_after = self._end(last, factor) if last != first else (None, None)
         return Gap(
             image=Planes(self.project.image, first, last + 1, even),
             interior=planes(self.interior),
             boundary=planes(self.boundary),
-            before=self.labels(first, factor) if first in self.labelled else None,
-            after=self.labels(last, factor) if last in self.labelled and last != first else None,
+            before=before,
+            after=after,
+            unseen=(unseen_before, unseen_after),
             complete=(first in complete, last in complete),
             missing=frozenset(z - first for z in lost if first <= z <= last),
         )
+
+    def _end(self, z: int, factor: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the ids at an end of a gap, and where nobody looked; None without labels, or where all was seen."""
+        if z not in self.labelled:
+            return None, None
+        ids = self.ids(z, factor)
+        unseen = ids == IGNORE_ID
+        return np.where(unseen, 0, ids).astype(np.int64), unseen if unseen.any() else None
 
     def labels(self, z: int, factor: int = 1) -> np.ndarray:
         """Return the ids of a labelled slice, int64 ``(y, x)``; 0 where there is no cell, or nobody looked."""

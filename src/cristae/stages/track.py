@@ -79,7 +79,7 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     if cells is None:
         raise DataError(f"{project.path} has no separated cells yet; find them with: cristae cells {project.path}")
     name = str(cells.manifest["name"])
-    inputs = {"cells": cells.as_input} | corrections_of(project, cells, [name])
+    inputs = {"cells": cells.as_input} | _labels_since(project, cells, name) | corrections_of(project, cells, [name])
     run = project.run("track", settings, inputs)
     if nothing_to_do(project, run, options):
         return run
@@ -91,18 +91,29 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
             _clear(run)
         if words := in_words({name: corrected_run(project, cells, name)}):
             options.notify(f"track: {words}")
+        if "labels" in inputs:
+            options.notify(
+                f"track: labels of {name} were edited since its cells were separated, and hold on their slices as they "
+                f"are now; to separate the cells by them too: cristae cells {project.path}"
+            )
         tracks = _follow(project, cells, name, run, settings, options)
         found = _write_tables(tracks, run)
         build_pyramid(run.path / f"{name}.ome.zarr", options.crew(run.path).unordered)
         publish(run.path / f"{name}.ome.zarr", project.image_path / "labels" / name)
-        run.update(name=name, cells_run=cells.path.name, **found)
+        run.update(name=name, learnt=[name], cells_run=cells.path.name, **found)
         _say(found, options)
     return run
 
 
+def _labels_since(project: Project, cells: Run, name: str) -> dict[str, str]:
+    """Return what labels a tracking rests on besides its cells: nothing unless they were edited since."""
+    now = project.annotations.fingerprint([name])
+    return {} if now == cells.manifest["inputs"].get("labels") else {"labels": now}
+
+
 @dataclass(frozen=True)
 class _Anchors(Mapping[int, np.ndarray]):
-    """Ids of labelled slices by z, read when they are asked for; 0 where nobody looked."""
+    """Ids of labelled slices by z, read when they are asked for; `IGNORE_ID` where nobody looked."""
 
     annotations: Annotations
     name: str
@@ -111,8 +122,7 @@ class _Anchors(Mapping[int, np.ndarray]):
     def __getitem__(self, z: int) -> np.ndarray:
         if z not in self.slices:
             raise KeyError(z)
-        ids = self.annotations.read_ids(self.name, z)
-        return np.where(ids == IGNORE_ID, np.uint32(0), ids)
+        return self.annotations.read_ids(self.name, z)
 
     def __contains__(self, z: object) -> bool:
         return z in self.slices
@@ -132,10 +142,9 @@ def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSe
         smallest_body_px=max(1, round(settings.smallest_body_um2 * 1e6 / (y * x))),
         bad_slices=tuple(sorted({*settings.bad_slices, *project.lost_slices})),
         longest_gap=settings.longest_gap,
+        unseen_id=IGNORE_ID,
     )
-    complete = set(project.annotations.complete_slices(name))
-    labelled = tuple(int(z) for z in cells.manifest["labelled_slices"] if z in complete)
-    anchors = _Anchors(project.annotations, name, labelled)
+    anchors = _Anchors(project.annotations, name, tuple(map(int, cells.manifest["labelled_slices"])))
     # Stored slice by slice, and read so: workers share no slab.
     slices = Planes(source, thickness=shard_shape(source)[0])
     crew, bar, n = options.crew(run.path), options.progress("track"), len(slices)
@@ -149,7 +158,7 @@ def _follow(project: Project, cells: Run, name: str, run: Run, settings: TrackSe
     try:
         tracks = find_tracks(slices, anchors, settings=following, progress=first, ordered=crew.ordered)
         target = slice_layer(run.path / f"{name}.ome.zarr", source.grid)
-        _draw(relabeller(slices, tracks, anchors), target, Journal(run.path / "slices"), crew, second)
+        _draw(relabeller(slices, tracks, anchors, IGNORE_ID), target, Journal(run.path / "slices"), crew, second)
     except ValueError as error:
         raise DataError(f"the cells of {cells.path.name} cannot be tracked: {error}") from error
     return tracks

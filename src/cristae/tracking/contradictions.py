@@ -64,10 +64,10 @@ def find_renamed(regions: Regions, ids: np.ndarray) -> list[Renamed]:
     other = np.flatnonzero((regions.kind == NEXT) & (ids[lower] != ids[upper]))
     found = []
     for first, last in pairwise(np.unique(regions.slice_of[regions.anchor > 0]).tolist()):
-        one, two = ids[regions.of_slice(first)], ids[regions.of_slice(last)]
+        (one, named), (two, also_named) = (_ids_of(regions, ids, z) for z in (first, last))
         within = other[(regions.slice_of[lower[other]] >= first) & (regions.slice_of[upper[other]] <= last)]
-        ending = np.isin(ids[lower[within]], np.setdiff1d(one, two))
-        within = within[ending & np.isin(ids[upper[within]], np.setdiff1d(two, one))]
+        ending = np.isin(ids[lower[within]], np.setdiff1d(named, two))
+        within = within[ending & np.isin(ids[upper[within]], np.setdiff1d(also_named, one))]
         names = np.stack([ids[lower[within]], ids[upper[within]]])
         for before, after in np.unique(names, axis=1).T.tolist():
             pairs = within[(names == [[before], [after]]).all(axis=0)]
@@ -78,6 +78,12 @@ def find_renamed(regions: Regions, ids: np.ndarray) -> list[Renamed]:
                 most = int(pairs[np.argmax(regions.overlap[pairs])])
                 found.append(Renamed(before, after, most, overlap))
     return found
+
+
+def _ids_of(regions: Regions, ids: np.ndarray, z: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of all objects of a slice, and of those that an expert drew there."""
+    here = regions.of_slice(z)
+    return ids[here], ids[here][regions.anchor[here] > 0]
 
 
 def _area(regions: Regions, ids: np.ndarray, z: int, *wanted: int) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from cristae.tracking.assign import assign
 from cristae.tracking.greedy import greedy, greedy_nearest
 from cristae.tracking.links import Tracks
-from cristae.tracking.overlap import SliceRegions, find_regions
+from cristae.tracking.overlap import UNSEEN, SliceRegions, find_regions
 from cristae.tracking.relabel import Relabeller
 from cristae.tracking.shared import Shared, find_shared
 from cristae.tracking.table import Rules, Slice, tabulate
@@ -64,6 +64,8 @@ class TrackSettings:
     unassigned_id
         Id in labelled slices of islands of unknown cell, which are then tracked as if the slice did not know them;
         0 for none.
+    unseen_id
+        Id in labelled slices of pixels that nobody looked at: there the slice itself counts. None for none.
     bad_slices
         Slices to be bridged, besides empty ones. Their regions get the ids of their neighbours.
     longest_gap
@@ -76,6 +78,7 @@ class TrackSettings:
     smallest_body_px: int = 5000
     island_id: int | tuple[int, ...] | Literal["highest"] | None = None
     unassigned_id: int = 0
+    unseen_id: int | None = None
     bad_slices: tuple[int, ...] = ()
     longest_gap: int = 16
     workers: int = 1
@@ -99,7 +102,7 @@ def follow(
         Called with z and the uint32 ids (y, x), in order of z.
     anchors
         By slice, ids (y, x) that an expert gave: they are the result there, and flow into the other slices. Other
-        objects get new ids, above all of these.
+        objects get new ids, above all of these. 0 is known background; see ``settings.unseen_id``.
     settings
         How to track.
     progress
@@ -119,7 +122,7 @@ def follow(
     total = 2 * len(labels)
     tracks = find_tracks(labels, anchors, settings=settings, progress=_shifted(progress, 0, total))
     second = _shifted(progress, len(labels), total)
-    for z, plane in enumerate(relabelled(labels, tracks, anchors, workers=settings.workers)):
+    for z, plane in enumerate(relabelled(labels, tracks, anchors, settings=settings)):
         write(z, plane)
         if second:
             second(z + 1, len(labels))
@@ -141,12 +144,14 @@ def find_tracks(
     settings = settings or TrackSettings()
     known = anchors or {}
     _check(settings, len(labels), known)
-    load = _loader(labels, known)
+    load = _loader(labels, known, settings.unseen_id)
     nearest = _nearest(known, load) if settings.method == "greedy_nearest" else lambda z: None
 
     def read(z: int) -> Slice:
         regions = load(z)
-        return Slice(regions, z in known, _island_id(settings, z, regions), nearest(z))
+        # The id of islands is one of the slice itself, and what was drawn over it may hide the highest.
+        ids = np.asarray(labels[z]) if z in known and settings.island_id == "highest" else regions.source
+        return Slice(regions, z in known, _island_id(settings, z, ids), nearest(z))
 
     def report() -> Iterator[Slice]:
         ahead = ordered or partial(_ahead, workers=settings.workers)
@@ -166,20 +171,30 @@ def find_tracks(
 
 
 def relabelled(
-    labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray] | None = None, *, workers: int = 1
+    labels: Slices,
+    tracks: Tracks,
+    anchors: Mapping[int, np.ndarray] | None = None,
+    *,
+    settings: TrackSettings | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield uint32 ids (y, x) of every slice in order of z, from the same slices that were tracked.
+    """Yield uint32 ids (y, x) of every slice in order of z, from the same slices that were tracked, with `settings`.
 
     Raises
     ------
     ValueError
         If the slices are others.
     """
-    yield from _ahead(relabeller(labels, tracks, anchors), range(len(labels)), workers)
+    settings = settings or TrackSettings()
+    draw = relabeller(labels, tracks, anchors, settings.unseen_id)
+    yield from _ahead(draw, range(len(labels)), settings.workers)
 
 
-def relabeller(labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray] | None = None) -> Relabeller:
+def relabeller(
+    labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray] | None = None, unseen_id: int | None = None
+) -> Relabeller:
     """Return what draws uint32 ids (y, x) of slice z, in any order, from the same slices that were tracked.
+
+    `unseen_id` is that of the settings they were tracked with.
 
     Raises
     ------
@@ -188,7 +203,7 @@ def relabeller(labels: Slices, tracks: Tracks, anchors: Mapping[int, np.ndarray]
     """
     if len(labels) != tracks.regions.n_slices:
         raise ValueError(f"tracked were {tracks.regions.n_slices} slices, got {len(labels)}")
-    return Relabeller(tracks, _loader(labels, anchors or {}))
+    return Relabeller(tracks, _loader(labels, anchors or {}, unseen_id))
 
 
 Result = TypeVar("Result")
@@ -209,16 +224,36 @@ def _ahead(function: Callable[[int], Result], slices: Iterable[int], workers: in
             yield running.popleft().result()
 
 
-def _loader(labels: Slices, anchors: Mapping[int, np.ndarray]) -> Callable[[int], SliceRegions]:
+def _loader(labels: Slices, anchors: Mapping[int, np.ndarray], unseen_id: int | None) -> Callable[[int], SliceRegions]:
     """Return what finds the regions of slice z, in the labels of the expert where there are any."""
+
+    def plane(z: int) -> np.ndarray:
+        if z not in anchors:
+            return np.asarray(labels[z])
+        drawn = np.asarray(anchors[z])
+        unseen = np.zeros(drawn.shape, bool) if unseen_id is None else drawn == unseen_id
+        return _completed(drawn, unseen, np.asarray(labels[z])) if unseen.any() else drawn
 
     def load(z: int) -> SliceRegions:
         try:
-            return find_regions(np.asarray(anchors[z] if z in anchors else labels[z]))
+            return find_regions(plane(z))
         except ValueError as error:
             raise ValueError(f"slice {z}: {error}") from error
 
     return load
+
+
+def _completed(drawn: np.ndarray, unseen: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return what an expert drew, and what was found where that expert did not look, as ids from `UNSEEN` on."""
+    if found.shape != drawn.shape:
+        raise ValueError(f"labels of shape {drawn.shape} do not fit the slice, of shape {found.shape}")
+    known, rest = drawn[~unseen], found[unseen]
+    if max(known.max(initial=0), rest.max(initial=0)) >= UNSEEN:
+        raise ValueError("ids of a slice that is labelled in part must lie below 2**62")
+    completed = np.empty(drawn.shape, np.int64)
+    completed[~unseen] = known
+    completed[unseen] = np.where(rest > 0, rest.astype(np.int64) + UNSEEN, 0)
+    return completed
 
 
 def _nearest(
@@ -234,9 +269,9 @@ def _nearest(
     return nearest
 
 
-def _island_id(settings: TrackSettings, z: int, regions: SliceRegions) -> int:
+def _island_id(settings: TrackSettings, z: int, ids: np.ndarray) -> int:
     if settings.island_id == "highest":
-        return int(regions.source.max(initial=0))
+        return int(ids.max(initial=0))
     if isinstance(settings.island_id, tuple):
         return settings.island_id[z]
     return settings.island_id or 0

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+UNSEEN = 2**62
+"""Added to the ids that a labelled slice has where the expert did not look; other ids lie below."""
+
 
 @dataclass(frozen=True)
 class SliceRegions:
@@ -35,7 +38,7 @@ class SliceRegions:
         int32, region of each run. Regions are numbered from 0 in the order of their first pixel, row by row, so that
         the numbers do not depend on ids.
     source
-        int64 per region, its id in the slice, above 0.
+        int64 per region, its id in the slice, above 0; from `UNSEEN` on where an expert did not look.
     area
         int64 per region, px.
     box

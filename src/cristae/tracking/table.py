@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from cristae.tracking.overlap import SliceRegions, count_overlaps, find_regions
+from cristae.tracking.overlap import UNSEEN, SliceRegions, count_overlaps, find_regions
 
 NEXT: Final = 0
 """A pair of a good slice and the next good one."""
@@ -43,9 +43,10 @@ class Slice(NamedTuple):
     Parameters
     ----------
     regions
-        Its regions; where an expert labelled the slice, those of the labels.
+        Its regions; where an expert labelled the slice, those of the labels, and where that expert did not look, those
+        of the slice itself, with ids from `UNSEEN` on.
     labelled
-        Whether an expert labelled it.
+        Whether an expert labelled it, at least in part.
     island_id
         Id that marks its islands; 0 for none.
     nearest
@@ -95,7 +96,7 @@ class Regions:
     source
         int64 per region, its id in its slice.
     anchor
-        int64 per region, its final id where an expert labelled the slice, else 0.
+        int64 per region, its final id where an expert drew it, else 0.
     body
         Bool per region: whether it is large enough, and not marked as an island, to be the body of a cell.
     area, box, touches_edge
@@ -263,9 +264,11 @@ def _none() -> Slice:
 
 def _columns(this: Slice, z: int, rules: Rules) -> tuple[np.ndarray, ...]:
     """Return what `Regions` has per region, in its order, of one slice."""
-    regions, source = this.regions, this.regions.source
-    known = source != rules.unassigned_id if this.labelled else np.zeros(len(source), bool)
-    marked = ~known if this.labelled else source == this.island_id
+    regions = this.regions
+    drawn = (regions.source < UNSEEN) & this.labelled
+    source = np.where(drawn, regions.source, regions.source % UNSEEN)
+    known = drawn & (source != rules.unassigned_id)
+    marked = np.where(drawn, ~known, source == this.island_id)
     return (
         np.full(len(source), z, np.int64),
         source,
@@ -283,7 +286,8 @@ def _nearest_cells(regions: SliceRegions, nearest: SliceRegions | None) -> tuple
     best_id, best_iou = np.zeros(regions.n_regions, np.int64), np.zeros(regions.n_regions)
     if nearest is None or not nearest.n_regions:
         return best_id, best_iou
-    region, other, overlap = count_overlaps(regions, nearest)
+    pairs = np.stack(count_overlaps(regions, nearest))
+    region, other, overlap = pairs[:, nearest.source[pairs[1]] < UNSEEN]
     cells, cell = np.unique(nearest.source, return_inverse=True)
     area = np.bincount(cell, nearest.area)
     pair, place = np.unique(region * len(cells) + cell[other], return_inverse=True)
