@@ -6,14 +6,13 @@ the last checkpoint are put into the overlay once more, which changes nothing th
     corrections/<run>/<layer>/
     ├── journal.jsonl       every edit, undo and redo; see `cristae.corrections.journal`
     ├── changes.ome.zarr    the overlay; see `cristae.corrections.overlay`
-    ├── state.json          up to which line of the journal the overlay is safely on disk
+    ├── state.json          what of the journal the overlay holds safely; see `cristae.corrections.state`
     └── .lock               held by whoever corrects
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,9 +23,10 @@ import numpy as np
 from cristae.corrections.disk import hold
 from cristae.corrections.journal import Entry, Journal, Piece, unpack
 from cristae.corrections.overlay import Corrected, Overlay
+from cristae.corrections.state import State, drop_overlay, note_state, read_state
 from cristae.editing.region import bounds
 from cristae.errors import CristaeError, DataError, UsageError
-from cristae.files import writable, write_atomically
+from cristae.files import writable
 from cristae.geometry import Box
 from cristae.io.stored import triple
 from cristae.volume import Volume
@@ -86,7 +86,7 @@ class Corrections:
         self._names: dict[int, int] = {}
         self._done: list[int] = []
         self._undone: list[int] = []
-        self._since = 0
+        self._since = self._drawn = 0
         self._beside: threading.Thread | None = None
         try:
             with writable(folder):
@@ -96,18 +96,20 @@ class Corrections:
             raise
 
     def _open(self, about: Mapping[str, Any]) -> None:
+        state = read_state(self.folder)  # before the journal, to which another process may be adding
         self._journal = Journal(self.folder / "journal.jsonl", about, writable=not self.read_only)
         kept = {key: value for key, value in self._journal.header.items() if key != "format"}
         if kept and kept != dict(about):
             said = ", ".join(f"{key} {kept.get(key)} and not {value}" for key, value in about.items())
             raise DataError(f"{self.folder} holds corrections of another layer: {said}; move it elsewhere")
-        self._overlay = Overlay(
-            self.folder / "changes.ome.zarr", self.original, self._names, writable=not self.read_only
-        )
-        applied = self._applied()
+        self._drawn = state.applied if state and state.fits(self._journal) else 0
+        if not self._drawn and not self.read_only:
+            drop_overlay(self.folder)
+        path, stored = self.folder / "changes.ome.zarr", bool(self._drawn)
+        self._overlay = Overlay(path, self.original, self._names, writable=not self.read_only, stored=stored)
         for entry in self._journal.entries:
             self._note(entry)
-            if entry.number > applied:
+            if entry.number > self._drawn:
                 self._draw(entry)
 
     def close(self) -> None:
@@ -123,6 +125,8 @@ class Corrections:
             self._release()
 
     def _release(self) -> None:
+        if self._beside is not None:
+            self._beside.join()  # it writes chunks, and from here on others may
         if hasattr(self, "_journal"):
             self._journal.close()
         if self._lock is not None:
@@ -299,10 +303,10 @@ class Corrections:
 
     def checkpoint(self) -> None:
         """Bring the overlay safely to disk, so that nothing need be put into it again when it is next opened."""
-        applied = len(self._journal.entries)
+        drawn = self._drawn  # an edit that is journaled, and drawn while this goes on, is drawn once more
         with writable(self.folder):
             self._overlay.flush(safely=True)
-            write_atomically(self.folder / "state.json", json.dumps({"applied": applied}) + "\n")
+            note_state(self.folder, State.of(self._journal, drawn))
 
     def _checkpoint_beside(self) -> None:
         """Begin a checkpoint in another thread; what it cannot do, the next one does, or the closing."""
@@ -314,12 +318,6 @@ class Corrections:
     def _try_checkpoint(self) -> None:
         with contextlib.suppress(OSError, CristaeError):
             self.checkpoint()
-
-    def _applied(self) -> int:
-        try:
-            return int(json.loads((self.folder / "state.json").read_text())["applied"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return 0
 
     @contextlib.contextmanager
     def _editing(self) -> Iterator[None]:
@@ -389,8 +387,9 @@ class Corrections:
         except BaseException:
             self._release()  # the journal is ahead of the overlay: who opens it next puts that right
             raise
+        self._drawn = entry.number
         self._since += 1
-        if self._since >= CHECKPOINT_EVERY:
+        if self._since >= CHECKPOINT_EVERY and not self.read_only:
             self._checkpoint_beside()
 
 
