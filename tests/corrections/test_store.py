@@ -102,7 +102,7 @@ def test_any_edits_give_what_whole_arrays_would_and_undoing_all_gives_the_origin
     while corrections.can_undo:
         corrections.undo()
     assert everything(corrections).tobytes() == cells().tobytes()
-    assert not corrections._names
+    assert not corrections.names
     corrections.close()
     assert not list((folder / "changes.ome.zarr").glob("0/c/*/*/*"))  # no chunk is left
     assert np.array_equal(layer.read(), cells())  # the original was only read

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from cristae.corrections.disk import hold
+from cristae.corrections.history import History
 from cristae.corrections.journal import Entry, Journal, Piece, unpack
 from cristae.corrections.overlay import Corrected, Overlay
 from cristae.corrections.state import State, drop_overlay, note_state, read_state
@@ -83,9 +84,7 @@ class Corrections:
         self._by, self._guard = by, guard
         self._busy = threading.RLock()
         self._lock = None if read_only else hold(folder)
-        self._names: dict[int, int] = {}
-        self._done: list[int] = []
-        self._undone: list[int] = []
+        self._history = History()
         self._since = self._drawn = 0
         self._beside: threading.Thread | None = None
         try:
@@ -106,7 +105,7 @@ class Corrections:
         if not self._drawn and not self.read_only:
             drop_overlay(self.folder)
         path, stored = self.folder / "changes.ome.zarr", bool(self._drawn)
-        self._overlay = Overlay(path, self.original, self._names, writable=not self.read_only, stored=stored)
+        self._overlay = Overlay(path, self.original, self._history.names, writable=not self.read_only, stored=stored)
         for entry in self._journal.entries:
             self._note(entry)
             if entry.number > self._drawn:
@@ -147,7 +146,12 @@ class Corrections:
     @property
     def standing(self) -> tuple[int, ...]:
         """Numbers of the edits that hold."""
-        return tuple(self._done)
+        return tuple(self._history.done)
+
+    @property
+    def names(self) -> Mapping[int, int]:
+        """New id of each original one that has another now; 0 if it was removed."""
+        return dict(self._history.names)
 
     @property
     def open(self) -> bool:
@@ -157,12 +161,12 @@ class Corrections:
     @property
     def can_undo(self) -> bool:
         """Whether an edit can be undone."""
-        return bool(self._done)
+        return bool(self._history.done)
 
     @property
     def can_redo(self) -> bool:
         """Whether an edit was undone, and nothing was edited since."""
-        return bool(self._undone)
+        return bool(self._history.undone)
 
     def read(self, box: Box) -> np.ndarray:
         """Return the labels of a box as they are now; shape ``box.shape``, type of the layer."""
@@ -177,7 +181,7 @@ class Corrections:
         """Return the layer as it is now; edits that follow are not seen in it for certain."""
         if not self.read_only:
             self._overlay.flush()
-        array = Corrected(self._overlay.path, self.original, self._names)
+        array = Corrected(self._overlay.path, self.original, self._history.names)
         return Volume(array, self.original.grid, "labels")
 
     def put(self, kind: str, changes: Iterable[Change], ids: Iterable[int] = (), **note: Any) -> Entry | None:
@@ -246,11 +250,11 @@ class Corrections:
             if not names:
                 return None
             steps = []
-            for original in sorted({*self._names, *names}):
-                now = self._names.get(original, original)
+            for original in sorted({*self._history.names, *names}):
+                now = self._history.names.get(original, original)
                 if now in names:
                     then = names[now]
-                    before = self._names.get(original)
+                    before = self._history.names.get(original)
                     steps.append((original, before, None if then == original else then))
             return self._commit(
                 kind, [Piece.of(*piece) for piece in self._overlay.renamed(names)], ids=tuple(ids), names=tuple(steps)
@@ -265,9 +269,9 @@ class Corrections:
             If there is none.
         """
         with self._editing():
-            if not self._done:
+            if not self._history.done:
                 raise UsageError("there is nothing to undo")
-            return self._again("undo", self._done[-1])
+            return self._again("undo", self._history.done[-1])
 
     def redo(self) -> Entry:
         """Do the edit again that was undone last, and return it.
@@ -278,9 +282,9 @@ class Corrections:
             If there is none, or something was edited since.
         """
         with self._editing():
-            if not self._undone:
+            if not self._history.undone:
                 raise UsageError("there is nothing to do again")
-            return self._again("redo", self._undone[-1])
+            return self._again("redo", self._history.undone[-1])
 
     def remember(self, kind: Literal["fed"], **note: Any) -> Entry:
         """Keep in the journal what was done with the corrections."""
@@ -358,23 +362,7 @@ class Corrections:
         return self._journal.entries[number - 1]
 
     def _note(self, entry: Entry) -> None:
-        """Follow what a line of the journal does to the names and to what can be undone."""
-        if entry.kind == "fed":
-            return
-        if entry.kind == "undo":
-            self._undone.append(self._done.pop())
-        elif entry.kind == "redo":
-            self._done.append(self._undone.pop())
-        else:
-            self._done.append(entry.number)
-            self._undone.clear()
-        edit = self._journal.entries[entry.of - 1] if entry.of else entry
-        for original, before, after in edit.names:
-            name = before if entry.kind == "undo" else after
-            if name is None:
-                self._names.pop(original, None)
-            else:
-                self._names[original] = name
+        self._history.note(entry, self._journal.entries[entry.of - 1] if entry.of else entry)
 
     def _draw(self, entry: Entry, pieces: Iterable[Piece] | None = None) -> None:
         """Put what a line of the journal says into the overlay; once more is no harm."""
