@@ -245,9 +245,7 @@ class CorrectWidget(PaintingPanel):
         painting.layer.editable = False
         self.told.say(f"writing {found.name} as it was corrected; look on meanwhile")
         self._writing = Background(
-            lambda progress: apply_corrections(
-                project, found, Options(progress=lambda _: lambda *n, **__: progress(*n))
-            ),
+            lambda told: apply_corrections(project, found, Options(progress=_telling(told))),
             lambda done, total: self.told.say(f"writing {found.name} as it was corrected: {done} of {total} blocks"),
             lambda result: self.told.guarded(lambda: self._applied(result)),
         )
