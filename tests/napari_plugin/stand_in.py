@@ -19,8 +19,10 @@ from qtpy.QtWidgets import QApplication
 
 import cristae
 from cristae.corrections import tools
-from cristae.napari_plugin import correct_widget
+from cristae.napari_plugin import correct_widget, label_widget
 from cristae.napari_plugin.correct_widget import CorrectWidget
+from cristae.napari_plugin.label_widget import LabelWidget
+from cristae.napari_plugin.learn_widget import LearnWidget
 
 
 class Event:
@@ -180,6 +182,60 @@ def applying(project):
     widget.begin()
     assert len(widget.painting.corrections.standing) == 1
     widget.end()
+
+
+def labels_wait_for_a_stage(project):
+    """What cannot be saved while a stage runs is kept, with its tick, and saved when that has ended."""
+    label_widget.RETRY_MS = 50
+    widget = LabelWidget(Viewer(project))
+    widget.classes.setEditText("mito")
+    widget.begin()
+    corrections = widget.painting.corrections
+
+    def paint(z, y):
+        widget.painting.live[z, y, 5:20] = 1
+        widget.painting.layer.events.paint()
+        assert widget.told.line.text().startswith("paint"), widget.told.line.text()
+
+    def click(on):
+        assert widget.complete.isChecked() != on
+        widget.complete.click()
+
+    with FileLock(project.path / ".lock"):
+        paint(0, 10)
+        widget.viewer.show(1)
+        assert "labels of slices 0 are kept" in widget.told.line.text(), widget.told.line.text()
+        assert not widget.told.line.styleSheet()  # it is no refusal
+        paint(1, 12)
+        click(True)
+        assert "labels of slices 0, 1 are kept" in widget.told.line.text(), widget.told.line.text()
+        assert widget.complete.isChecked()
+        widget.viewer.show(0)
+        assert not widget.complete.isChecked()
+        widget.viewer.show(1)
+        assert widget.complete.isChecked()
+        paint(1, 14)
+        end = time.monotonic() + 0.3
+        wait(lambda: time.monotonic() > end)
+        assert "mito" not in project.annotations.classes
+    here = project.path.resolve()
+    LearnWidget.at_work.add(here)  # between two stages of this window the project is free, but not for others
+    end = time.monotonic() + 0.3
+    wait(lambda: time.monotonic() > end)
+    assert "mito" not in project.annotations.classes
+    LearnWidget.at_work.discard(here)
+    wait(lambda: "mito" in project.annotations.classes and not widget._again.isActive())
+    assert "saved slices 0, 1" in widget.told.line.text(), widget.told.line.text()
+    assert project.annotations.complete_slices("mito") == (1,)
+    assert (project.annotations.read_slice("mito", 1)[[12, 14], 5:20] == 1).all()
+    with FileLock(project.path / ".lock"):
+        click(False)
+        widget.end()
+    assert "the draft of mito is kept" in widget.told.line.text() and not corrections.open
+    widget.begin()
+    assert not widget.complete.isChecked()
+    widget.end()
+    assert project.annotations.complete_slices("mito") == ()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def ready(tmp_path_factory):
     return found_project(tmp_path_factory.mktemp("widgets") / "bx1")
 
 
-@pytest.mark.parametrize("check", ["an_empty_list", "nothing_to_correct", "a_newer_result", "applying"])
+@pytest.mark.parametrize(
+    "check", ["an_empty_list", "nothing_to_correct", "a_newer_result", "applying", "labels_wait_for_a_stage"]
+)
 def test_widgets_without_a_screen(ready, tmp_path, check):
     shutil.copytree(ready.path, tmp_path / "bx1")
     project = cristae.Project.open(tmp_path / "bx1")

@@ -56,7 +56,8 @@ class Entry:
     number
         Of the line, from 1.
     kind
-        ``paint``, ``erase``, ``fill``, ``split``, ``merge``, ``remove``, ``reassign``, ``undo``, ``redo`` or ``fed``.
+        ``paint``, ``erase``, ``fill``, ``split``, ``merge``, ``remove``, ``reassign``, ``undo``, ``redo``, ``fed`` or
+        ``tick``.
     time
         When, in UTC.
     by
@@ -89,7 +90,7 @@ class Entry:
     @property
     def is_edit(self) -> bool:
         """Whether it can be undone."""
-        return self.kind not in ("undo", "redo", "fed")
+        return self.kind not in ("undo", "redo", "fed", "tick")
 
 
 class Journal:

@@ -286,7 +286,7 @@ class Corrections:
                 raise UsageError("there is nothing to do again")
             return self._again("redo", self._history.undone[-1])
 
-    def remember(self, kind: Literal["fed"], **note: Any) -> Entry:
+    def remember(self, kind: Literal["fed", "tick"], **note: Any) -> Entry:
         """Keep in the journal what was done with the corrections."""
         with self._editing():
             return self._commit(kind, [], note=note)
