@@ -9,8 +9,10 @@ from unittest import mock
 import pandas as pd
 
 import cristae
+from cristae.corrections import tools
 from cristae.corrections.journal import Journal
 from cristae.stages.effort import effort, effort_in_words, kept_corrections
+from cristae.stages.labelling import Labelling
 
 
 def _score(project, stage: str, name: str, ended: float, **facts: object) -> None:
@@ -58,6 +60,14 @@ def test_every_score_is_a_row_with_what_there_was_then(small_project):
     )
     status = {one.stage: one.detail for one in cristae.status(small_project)}
     assert status["effort"] == words
+
+
+def test_strokes_of_labels_are_no_corrections(small_project):
+    with Labelling(small_project, "mito") as labelling:
+        tools.paint(labelling.corrections, 2, [(5, 5), (5, 9)], 1, radius=1)
+        labelling.note([2])
+        assert kept_corrections(small_project) is None
+        assert "correction" not in effort_in_words(small_project)
 
 
 def test_what_corrections_bring_to_cells_is_in_the_meter(small_project):

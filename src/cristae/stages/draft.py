@@ -16,6 +16,9 @@ from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.geometry import Box
 from cristae.volume import Volume
 
+DRAFTS = "annotations"
+"""Folder of the drafts among the corrections of a project; the others are named after runs."""
+
 
 class Before:
     """The labels of a class without a draft, as an array ``(z, y, x)`` in which nobody having looked reads as 0.

@@ -14,6 +14,7 @@ from cristae.advice.effort import COLUMNS, count_corrections, meter
 from cristae.corrections.journal import Journal
 from cristae.errors import DataError
 from cristae.project import Project, Run
+from cristae.stages.draft import DRAFTS
 
 _BASES = {"evaluate": "truth", "crossvalidate": "left-out slices", "quality": "expected"}
 _CELLS = "cells by truth"
@@ -58,10 +59,12 @@ def effort_in_words(project: Project) -> str:
 def kept_corrections(project: Project) -> pd.DataFrame | None:
     """Return the entries of the journals of corrections in a project: ``time`` and ``kind``; None without any.
 
-    A journal that is damaged counts for nothing here.
+    Drafts of labels are no corrections, and a journal that is damaged counts for nothing here.
     """
     rows: list[tuple[datetime, str]] = []
     for path in sorted((project.path / "corrections").glob("*/*/journal.jsonl")):
+        if path.parents[1].name == DRAFTS:
+            continue
         with contextlib.suppress(DataError):
             entries = Journal(path, {}, writable=False).entries
             rows += [(datetime.fromisoformat(entry.time), entry.kind) for entry in entries]

@@ -18,7 +18,7 @@ from cristae.corrections.store import Corrections
 from cristae.errors import UsageError
 from cristae.geometry import Box
 from cristae.project import Project
-from cristae.stages.draft import Before
+from cristae.stages.draft import DRAFTS, Before
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -50,7 +50,7 @@ class Labelling:
     def __init__(self, project: Project, name: str, *, instances: bool = False, by: str = "python") -> None:
         self.project, self.name, grid = project, check_class_name(name), project.image.grid
         annotations = project.annotations
-        folder = project.path / "corrections" / "annotations" / name
+        folder = project.path / "corrections" / DRAFTS / name
         if name in annotations.classes:
             instances = annotations.has_instances(name)
         elif drafted := Journal(folder / "journal.jsonl", {}, writable=False).header:
