@@ -267,6 +267,8 @@ class CorrectWidget(PaintingPanel):
     def _open_again(self) -> None:
         """Open the corrections of the layer that is shown, which were closed for somebody else."""
         painting = self.opened()
+        if painting.layer not in self.viewer.layers:  # taken out meanwhile
+            return
         painting.corrections = painting.live.corrections = open_corrections(*self._of(), by="napari")
         painting.layer.editable = True
         self._count()
