@@ -8,16 +8,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from cristae.annotations import IGNORE, IGNORE_ID, Annotations
+from cristae.corrections.journal import Entry
 from cristae.geometry import Box
 from cristae.volume import Volume
 
 DRAFTS = "annotations"
 """Folder of the drafts among the corrections of a project; the others are named after runs."""
+TIMES = "times.txt"
+"""When strokes were painted whose drafts are gone, beside the drafts: a line each, in UTC."""
+
+
+def keep_times(folder: Path, entries: Iterable[Entry]) -> None:
+    """Keep when the strokes of a draft were painted that is about to go."""
+    with (folder.parent / TIMES).open("a", encoding="utf-8") as file:
+        file.writelines(f"{entry.time}\n" for entry in entries if entry.is_edit)
 
 
 class Before:

@@ -16,9 +16,10 @@ from cristae.annotations import check_class_name
 from cristae.corrections.journal import Journal
 from cristae.corrections.store import Corrections
 from cristae.errors import UsageError
+from cristae.files import writable
 from cristae.geometry import Box
 from cristae.project import Project
-from cristae.stages.draft import DRAFTS, Before
+from cristae.stages.draft import DRAFTS, Before, keep_times
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -119,6 +120,8 @@ class Labelling:
             self.save_all()
         finally:
             self.corrections.close()
+        with writable(self.corrections.folder):
+            keep_times(self.corrections.folder, self.corrections.entries)
         shutil.rmtree(self.corrections.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
