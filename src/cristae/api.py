@@ -42,7 +42,6 @@ from cristae.stages.check import exclude_slices as _exclude_slices
 from cristae.stages.compare import CompareSettings
 from cristae.stages.compare import compare as _compare
 from cristae.stages.correcting import apply_corrections as _apply_corrections
-from cristae.stages.correcting import feed_corrections as _feed_corrections
 from cristae.stages.correcting import open_corrections
 from cristae.stages.cross_validate import cross_validate as _cross_validate
 from cristae.stages.doctor import doctor as _doctor
@@ -53,6 +52,7 @@ from cristae.stages.evaluate import EvaluateSettings
 from cristae.stages.evaluate import evaluate as _evaluate
 from cristae.stages.exporting import ExportSettings
 from cristae.stages.exporting import export as _export
+from cristae.stages.feeding import feed_corrections as _feed_corrections
 from cristae.stages.measure import measure as _measure
 from cristae.stages.measure import measure_settings
 from cristae.stages.mesh import mesh as _mesh

@@ -35,10 +35,19 @@ CORRECTIONS = pd.DataFrame(
 
 def test_corrections_count_from_when_they_were_made():
     found = meter(SCORES, CORRECTIONS)
-    assert found["run"].tolist() == ["a", "b"] and found["n_corrections"].tolist() == [0, 4]
+    assert found["run"].tolist() == ["a", "b"] and found["n_corrections"].tolist() == [0, 3]  # one was undone
     assert found["correcting_min"].tolist() == [0, 2]
     assert found.dtypes.astype(str).replace("object", "str").to_dict() == COLUMNS
-    assert count_corrections(CORRECTIONS) == (5, 2.0)
+    assert count_corrections(CORRECTIONS) == (4, 2.0)
+
+
+def test_what_was_undone_counts_until_it_was_and_again_when_it_is_done_again():
+    kinds = ["paint", "fed", "paint", "undo", "undo", "redo", "tick"]
+    table = pd.DataFrame({"time": [_after(n) for n in range(len(kinds))], "kind": kinds})
+    scores = pd.DataFrame([SCORES.iloc[0].to_dict() | {"time": _after(n + 0.5)} for n in range(len(kinds))])
+    assert meter(scores, table)["n_corrections"].tolist() == [1, 1, 2, 1, 0, 1, 1]
+    assert count_corrections(table) == (1, 2.0)
+    assert count_corrections(table.drop(columns="kind"))[0] == 7
 
 
 def test_order_does_not_matter():

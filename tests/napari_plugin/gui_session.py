@@ -222,6 +222,9 @@ def correct(viewer, project, folder):
         4 in project.annotations.complete_slices("cell") and np.array_equal(fed, widget.painting.live[4]),
     )
     press(widget, "Apply")
+    begun = time.monotonic()
+    while widget._writing is not None and time.monotonic() - begun < 60:
+        settle(0.1)
     check("corrections are applied", project.runs("correct") and project.runs("correct")[-1].finished)
     layer.mode, layer.selected_label = "paint", 78
     widget.pick.setChecked(False)

@@ -10,11 +10,11 @@ import nrrd
 import numpy as np
 import pandas as pd
 import pytest
-from cell_projects import QUICK, cell_project, predicted, three_cells
+from cell_projects import three_cells
+from corrected_projects import cells_of, found_project
 from filelock import FileLock
 
 import cristae
-from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.cli import main
 from cristae.corrections import tools
 from cristae.corrections.ids import highest_id, known_highest, new_ids
@@ -32,29 +32,13 @@ MEASURE = {"features": {"voxels": ["*"]}, "families": ["shape"]}
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """A project with tracked cells, and masks and objects of one class."""
-    labels = three_cells()
-    project = cell_project(tmp_path_factory.mktemp("correct") / "bx1", labels, (0, 4, 8), maps=())
-    dots = np.zeros(labels.shape, np.uint8)
-    dots[2:5, 10:16, 10:16] = 255
-    dots[2:5, 30:36, 40:46] = 255
-    maps = {"cell_interior": np.where(labels > 0, 230, 10), "cell_boundary": np.where(labels > 0, 10, 200), "dot": dots}
-    predicted(project, maps)
-    cristae.cells(project, method="paths", **QUICK)
-    cristae.track(project, smallest_body_um2=0.002)
-    cristae.objects(project, smallest_um3=0.0, classes=["dot"])
-    return project
+    return found_project(tmp_path_factory.mktemp("correct") / "bx1")
 
 
 @pytest.fixture
 def project(ready, tmp_path):
     shutil.copytree(ready.path, tmp_path / "bx1")
     return cristae.Project.open(tmp_path / "bx1")
-
-
-def cells_of(project):
-    run = project.latest("track")
-    return open_volume(run.path / "cell.ome.zarr").read()
 
 
 def call(capsys, *words):
@@ -264,31 +248,6 @@ def test_objects_are_found_in_the_corrected_mask(project):
     assert after != before and after.manifest["n_objects"] == {"dot": 1}
 
 
-def test_corrected_voxels_alone_become_labels_unless_slices_are_complete(project):
-    found = cells_of(project)
-    with cristae.correct(project) as opened:
-        tools.paint(opened, 2, [(55, 5), (55, 15)], 9, radius=0)
-        tools.erase(opened, 2, [(20, 10), (20, 12)], radius=0)
-        tools.paint(opened, 6, [(55, 5)], 9, radius=0)
-    labels = cristae.feed_corrections(project)
-    assert labels.labelled_slices("cell") == (0, 2, 4, 6, 8)
-    assert labels.complete_slices("cell") == (0, 4, 8)
-    fed = labels.read_ids("cell", 2)
-    assert (fed[55, 5:16] == 9).all() and (fed[20, 10:13] == 0).all()  # erased is background that was seen
-    assert (fed != IGNORE_ID).sum() == 11 + 3
-    labels = cristae.feed_corrections(project, slices=[2], complete=True)
-    expected = found[2].copy()
-    expected[55, 5:16], expected[20, 10:13] = 9, 0
-    assert np.array_equal(labels.read_ids("cell", 2), expected)
-    assert labels.complete_slices("cell") == (0, 2, 4, 8)
-    with cristae.correct(project) as opened:
-        assert [entry.note for entry in opened.entries if entry.kind == "fed"] == [
-            {"slices": [2, 6], "complete": False},
-            {"slices": [2], "complete": True},
-        ]
-        assert opened.undo().kind == "paint"  # feeding is no edit
-
-
 def test_the_status_says_what_is_corrected_and_not_applied(project):
     def said():
         return [(one.condition, one.detail) for one in cristae.status(project) if one.stage == "correct"]
@@ -302,37 +261,6 @@ def test_the_status_says_what_is_corrected_and_not_applied(project):
     with cristae.correct(project) as opened:
         opened.undo()
     assert said()[0][0] == "stale"
-
-
-def test_what_people_painted_stays_and_a_complete_slice_stays_complete(project):
-    painted = project.annotations.read_ids("cell", 4)
-    with cristae.correct(project) as opened:
-        tools.paint(opened, 4, [(60, 5), (60, 9)], 9, radius=0)
-    labels = cristae.feed_corrections(project, slices=[4])
-    expected = painted.copy()
-    expected[60, 5:10] = 9
-    assert np.array_equal(labels.read_ids("cell", 4), expected)
-    assert 4 in labels.complete_slices("cell")
-
-
-def test_objects_and_masks_become_masks(project):
-    with cristae.correct(project, "dot/objects") as opened:
-        tools.paint(opened, 3, [(50, 5), (50, 9)], 7, radius=0)
-        tools.erase(opened, 3, [(12, 12)], radius=0)
-    labels = cristae.feed_corrections(project, "dot/objects")
-    fed = labels.read_slice("dot", 3)
-    assert (fed[50, 5:10] == 1).all() and fed[12, 12] == 0 and (fed != IGNORE).sum() == 6
-    assert "dot" in project.classes
-
-
-def test_a_renamed_cell_is_learnt_on_slices_that_are_named(project):
-    with cristae.correct(project) as opened:
-        tools.merge(opened, [300, 70_001])
-    with pytest.raises(DataError, match="nothing of cell"):
-        cristae.feed_corrections(project)
-    labels = cristae.feed_corrections(project, slices=[2])
-    fed = labels.read_ids("cell", 2)
-    assert set(np.unique(fed)) == {300, IGNORE_ID} and (fed == 300).sum() == (cells_of(project)[2] == 70_001).sum()
 
 
 def test_what_cannot_be_fed_or_applied_is_refused(project):

@@ -6,11 +6,14 @@ import json
 from datetime import UTC, datetime
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 
 import cristae
+from cristae.corrections import tools
 from cristae.corrections.journal import Journal
-from cristae.stages.effort import effort, effort_in_words, kept_corrections
+from cristae.stages.effort import effort, effort_in_words, kept_corrections, painting_times
+from cristae.stages.labelling import Labelling
 
 
 def _score(project, stage: str, name: str, ended: float, **facts: object) -> None:
@@ -58,6 +61,21 @@ def test_every_score_is_a_row_with_what_there_was_then(small_project):
     )
     status = {one.stage: one.detail for one in cristae.status(small_project)}
     assert status["effort"] == words
+
+
+def test_strokes_of_labels_are_no_corrections_and_their_time_is_kept(small_project):
+    clock = iter(datetime.fromtimestamp(t, UTC) for t in (0, 60, 9000))
+    with mock.patch("cristae.corrections.journal.datetime") as now:
+        now.now.side_effect = lambda zone: next(clock)
+        with Labelling(small_project, "mito") as labelling:
+            for z in (1, 2, 3):
+                tools.paint(labelling.corrections, z, [(5, 5), (5, 9)], 1, radius=1)
+                labelling.note([z])
+            assert kept_corrections(small_project) is None
+            during = painting_times(small_project)
+    assert len(during) == 3 and np.array_equal(painting_times(small_project), during)  # the draft is gone
+    assert "correction" not in effort_in_words(small_project)
+    assert " labelled (1 min painting)" in effort_in_words(small_project)
 
 
 def test_what_corrections_bring_to_cells_is_in_the_meter(small_project):

@@ -149,3 +149,98 @@ def test_the_worker_says_what_it_does_in_lines_of_json(project, tiny):
     out = io.StringIO()
     assert worker.main(["cells", str(project.path)], out) == 3
     assert "cells" in json.loads(out.getvalue().splitlines()[-1])["error"] or "labels" in out.getvalue()
+
+
+def crash(labelling):
+    """Leave what a process leaves behind that is gone."""
+    labelling.corrections._journal.close()
+    labelling.corrections._lock.release()
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+@pytest.mark.parametrize("complete", [False, True])
+def test_undoing_after_a_slice_was_saved_takes_the_stroke_back(project, complete, crashed):
+    seen = np.full((64, 64), IGNORE, np.uint8)
+    seen[:20], seen[0] = 0, 1
+    project.annotations.write_slices("mito", [(2, seen)], complete=False, background_seen=True)
+    labelling = Labelling(project, "mito")
+    before = labelling.corrections.read(labelling.corrections.original.grid.box)
+    stroke(labelling, 2, 10)  # over background that was seen
+    stroke(labelling, 2, 30)
+    labelling.save(2, complete=complete)
+    assert (project.annotations.read_slice("mito", 2)[[10, 30], 5:21] == 1).all()
+    if crashed:
+        crash(labelling)
+        labelling = Labelling(project, "mito")
+    for _ in range(2):
+        labelling.corrections.undo()
+        labelling.note([2])
+    assert np.array_equal(labelling.corrections.read(labelling.corrections.original.grid.box), before)
+    labelling.save(2, complete=False)
+    assert np.array_equal(project.annotations.read_slice("mito", 2), seen)
+    labelling.corrections.redo()
+    labelling.note([2])
+    labelling.close()
+    assert (project.annotations.read_slice("mito", 2)[10, 5:21] == 1).all()
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_undoing_after_a_slice_of_a_new_class_was_saved_takes_the_stroke_back(project, crashed):
+    labelling = Labelling(project, "cell", instances=True)
+    stroke(labelling, 1, 10, label=7)
+    labelling.save(1, complete=True)
+    if crashed:
+        crash(labelling)
+        labelling = Labelling(project, "cell")
+        assert labelling.instances and labelling.complete(1)
+    labelling.corrections.undo()
+    labelling.note([1])
+    assert not labelling.corrections.read(labelling.corrections.original.grid.box).any()
+    labelling.close()
+    assert not project.annotations.read_ids("cell", 1).any()
+
+
+def test_a_draft_of_a_new_class_knows_whether_its_objects_have_ids(project):
+    for name, instances in (("cell", True), ("mito", False)):
+        labelling = Labelling(project, name, instances=instances)
+        stroke(labelling, 1, 10)
+        crash(labelling)
+        with Labelling(project, name, instances=not instances) as again:
+            assert (again.instances, again.recovered) == (instances, 1)
+        assert project.annotations.has_instances(name) == instances
+
+
+def test_labels_that_come_from_elsewhere_while_one_paints_stay(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.save(1, complete=False)
+    fed = project.annotations.read_slice("mito", 1)
+    fed[40, 5:21], fed[41] = 1, 0  # corrections are fed, say
+    project.annotations.write_slices("mito", [(1, fed)], complete=False, background_seen=True)
+    stroke(labelling, 1, 30)
+    labelling.corrections.undo()
+    labelling.corrections.undo()
+    labelling.save(1, complete=False)
+    fed[10] = IGNORE
+    assert np.array_equal(project.annotations.read_slice("mito", 1), fed)
+    labelling.close()
+
+
+def test_a_tick_waits_with_the_draft_until_the_stage_ends(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.tick(1, complete=True)
+    labelling.tick(3, complete=True)  # nothing of the class is there, which is a label, too
+    assert labelling.complete(1) and labelling.complete(3) and labelling.unsaved == {1, 3}
+    with FileLock(project.path / ".lock"):
+        with pytest.raises(ResourceError, match="another process"):
+            labelling.save_all()
+        with pytest.raises(ResourceError, match="another process"):
+            labelling.close()
+    again = Labelling(project, "mito")
+    assert again.complete(1) and again.complete(3) and again.unsaved == {1, 3}
+    again.save_all()
+    assert again.unsaved == set()
+    again.tick(3, complete=False)
+    again.close()
+    assert project.annotations.complete_slices("mito") == (1,)

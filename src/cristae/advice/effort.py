@@ -18,8 +18,8 @@ COLUMNS = {
     "dice": "float64",
 }
 """Columns of the meter with their types; `basis` says what the Dice was taken against."""
-UNDOES = ("undo", "redo", "fed")
-"""Kinds of entries of a journal that are no corrections."""
+COUNTS = {"undo": -1, "redo": 1, "fed": 0, "tick": 0}
+"""What entries of a journal add to the number of corrections that hold; edits add one."""
 
 
 def meter(scores: pd.DataFrame, corrections: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -35,22 +35,22 @@ def meter(scores: pd.DataFrame, corrections: pd.DataFrame | None = None) -> pd.D
     Returns
     -------
     pd.DataFrame
-        As `COLUMNS`, by time: beside the score the number of corrections until then, and the minutes at work on them.
+        As `COLUMNS`, by time: beside the score the number of corrections that held then, and the minutes at work on
+        them, those that were undone too.
     """
     table = scores.copy()
     table["time"] = pd.to_datetime(table["time"], utc=True).astype("datetime64[ns, UTC]")
-    when = _times(corrections)
+    when, holding = _times(corrections), _holding(corrections)
     at = table["time"].to_numpy("datetime64[ns]")
-    table["n_corrections"] = np.searchsorted(when, at, side="right")
+    table["n_corrections"] = [int(holding[holding.index <= moment].sum()) for moment in at]
     table["correcting_min"] = [minutes_at_work(when[when <= moment]) for moment in at]
     table = table.astype(COLUMNS)[list(COLUMNS)]
     return table.sort_values(["time", "run", "class"], kind="stable").reset_index(drop=True)
 
 
 def count_corrections(corrections: pd.DataFrame | None) -> tuple[int, float]:
-    """Return how many corrections there are, and the minutes at work on them."""
-    when = _times(corrections)
-    return len(when), minutes_at_work(when)
+    """Return how many corrections hold, and the minutes at work on them."""
+    return int(_holding(corrections).sum()), minutes_at_work(_times(corrections))
 
 
 def minutes_at_work(times: np.ndarray, pause_s: float = PAUSE_S) -> float:
@@ -68,7 +68,17 @@ def minutes_at_work(times: np.ndarray, pause_s: float = PAUSE_S) -> float:
 
 
 def _times(corrections: pd.DataFrame | None) -> np.ndarray:
+    """Return when edits were made, ascending."""
     if corrections is None or corrections.empty:
         return np.array([], "datetime64[ns]")
-    kept = corrections[~corrections["kind"].isin(UNDOES)] if "kind" in corrections else corrections
+    kept = corrections[~corrections["kind"].isin(COUNTS)] if "kind" in corrections else corrections
     return np.sort(pd.to_datetime(kept["time"], utc=True).to_numpy("datetime64[ns]"))
+
+
+def _holding(corrections: pd.DataFrame | None) -> pd.Series:
+    """Return what each entry adds to the number of corrections that hold, by its time."""
+    if corrections is None or corrections.empty:
+        return pd.Series([], np.array([], "datetime64[ns]"), dtype="int64")
+    kinds = corrections["kind"] if "kind" in corrections else [""] * len(corrections)
+    when = pd.to_datetime(corrections["time"], utc=True).to_numpy("datetime64[ns]")
+    return pd.Series([COUNTS.get(kind, 1) for kind in kinds], when)

@@ -1,7 +1,8 @@
 """Chunks of the overlay that are changed in memory and written later: a stroke does not wait for files.
 
 The journal is safely on disk before a chunk changes, so that a crash loses nothing of what waits here. Chunks are
-replaced, never changed in place: one that is being written by another thread stays as it was.
+replaced, never changed in place: one that is being written by another thread stays as it was, and waits on if it was
+replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Chunks:
         self._waiting: dict[Voxels, np.ndarray] = {}
         self._kept: OrderedDict[Voxels, np.ndarray] = OrderedDict()
         self._unsynced: set[Voxels] = set()
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # held while files are written
+        self._swapping = threading.RLock()  # held while it changes what waits or is kept; never for long
 
     @property
     def n_waiting(self) -> int:
@@ -70,9 +72,10 @@ class Chunks:
         """Return the voxels of a box, a copy."""
         corners = list(self._corners(box))
         few = len(corners) <= FEW
+        # What waits is looked at before the files: it may be written, and wait no more, in between.
+        chunks = [self._chunk(corner) if few else self._waiting.get(corner) for corner in corners]
         found = np.empty(box.shape, self._dtype) if few else self._stored(box)
-        for corner in corners:
-            chunk = self._chunk(corner) if few else self._waiting.get(corner)
+        for corner, chunk in zip(corners, chunks, strict=True):
             if chunk is not None:
                 whole = self._box(corner)
                 part = whole.clip(box)
@@ -96,29 +99,33 @@ class Chunks:
             with self._writing:
                 self._on_disk().write(box, values)
                 self._unsynced.update(corners)
-            for corner in corners:
-                self._kept.pop(corner, None)
+            with self._swapping:
+                for corner in corners:
+                    self._kept.pop(corner, None)
             return
-        for corner in corners:
-            whole = self._box(corner)
-            part = whole.clip(box)
-            chunk = self._chunk(corner).copy()
-            chunk[part.within(whole).slices] = values[part.within(box).slices]
-            self._waiting[corner] = chunk
+        with self._swapping:
+            for corner in corners:
+                whole = self._box(corner)
+                part = whole.clip(box)
+                chunk = self._chunk(corner).copy()
+                chunk[part.within(whole).slices] = values[part.within(box).slices]
+                self._waiting[corner] = chunk
         if len(self._waiting) > MANY and self._make is not None:
             self.flush()
 
     def flush(self, *, safely: bool = False) -> None:
         """Write all that waits; if `safely`, return when it is on disk, with what was written before."""
         with self._writing:
-            batch = dict(self._waiting)
+            with self._swapping:
+                batch = dict(self._waiting)
             for corner, chunk in batch.items():
                 self._on_disk().write(self._box(corner), chunk)
                 self._unsynced.add(corner)
-            for corner, chunk in batch.items():
-                if self._waiting.get(corner) is chunk:
-                    self._keep(corner, chunk)
-                    del self._waiting[corner]
+            with self._swapping:
+                for corner, chunk in batch.items():
+                    if self._waiting.get(corner) is chunk:
+                        self._keep(corner, chunk)
+                        del self._waiting[corner]
             if safely and self._unsynced:
                 self._sync()
 
@@ -149,13 +156,14 @@ class Chunks:
         return np.array(self.volume.read(box))
 
     def _chunk(self, corner: Voxels) -> np.ndarray:
-        found = self._waiting.get(corner)
-        if found is None:
-            found = self._kept.get(corner)
-        if found is None:
-            found = self._stored(self._box(corner))
-            self._keep(corner, found)
-        return found
+        with self._swapping:
+            found = self._waiting.get(corner)
+            if found is None:
+                found = self._kept.get(corner)
+            if found is None:
+                found = self._stored(self._box(corner))
+                self._keep(corner, found)
+            return found
 
     def _keep(self, corner: Voxels, chunk: np.ndarray) -> None:
         self._kept[corner] = chunk

@@ -56,7 +56,8 @@ class Entry:
     number
         Of the line, from 1.
     kind
-        ``paint``, ``erase``, ``fill``, ``split``, ``merge``, ``remove``, ``reassign``, ``undo``, ``redo`` or ``fed``.
+        ``paint``, ``erase``, ``fill``, ``split``, ``merge``, ``remove``, ``reassign``, ``undo``, ``redo``, ``fed`` or
+        ``tick``.
     time
         When, in UTC.
     by
@@ -89,7 +90,7 @@ class Entry:
     @property
     def is_edit(self) -> bool:
         """Whether it can be undone."""
-        return self.kind not in ("undo", "redo", "fed")
+        return self.kind not in ("undo", "redo", "fed", "tick")
 
 
 class Journal:
@@ -104,6 +105,11 @@ class Journal:
     writable
         Whether a torn last line is cut off, and lines may be added.
 
+    Attributes
+    ----------
+    checksums
+        CRC-32 of the header and that many lines: of none, of the first, of the first two…
+
     Raises
     ------
     DataError
@@ -111,7 +117,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, writable: bool = True) -> None:
-        self.path, self.entries = path, list[Entry]()
+        self.path, self.entries, self.checksums = path, list[Entry](), list[int]()
         self._places: list[tuple[int, int]] = []
         self.header: dict[str, Any] = {}
         end = self._scan()
@@ -191,7 +197,11 @@ class Journal:
             raise
         place = (self._end, len(line))
         self._end += len(line)
+        self._sum_up(line)
         return place
+
+    def _sum_up(self, line: bytes) -> None:
+        self.checksums.append(zlib.crc32(line, self.checksums[-1] if self.checksums else 0))
 
     def _scan(self) -> int:
         """Read all good lines, and return where the last of them ends."""
@@ -213,6 +223,7 @@ class Journal:
                     )
                 return at
             self._take(found, at, stop - at)
+            self._sum_up(content[at:stop])
             at = stop
         return at
 

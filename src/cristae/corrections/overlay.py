@@ -40,15 +40,19 @@ class Overlay:
         New ids of original ones; the overlay itself holds final ids. May be changed by the owner.
     writable
         Whether changes are written, by nobody else.
+    stored
+        Whether what is on disk is to be used, if there is something.
     """
 
-    def __init__(self, path: Path, original: Volume, names: dict[int, int], *, writable: bool = True) -> None:
+    def __init__(
+        self, path: Path, original: Volume, names: dict[int, int], *, writable: bool = True, stored: bool = True
+    ) -> None:
         if original.dtype.kind != "u":
             raise DataError(f"expected labels of unsigned integers to correct, got {original.dtype}")
         self.path, self.original, self.names = path, original, names
         make = self._made if writable else None
         self._changes = Chunks(original.shape, original.dtype, CHUNK, self.unchanged, make)
-        if not path.exists():
+        if not stored or not path.exists():
             return
         volume = self._changes.volume = open_volume(path, mode="r+" if writable else "r")
         if (volume.shape, volume.dtype) != (original.shape, original.dtype):

@@ -6,14 +6,13 @@ the last checkpoint are put into the overlay once more, which changes nothing th
     corrections/<run>/<layer>/
     ├── journal.jsonl       every edit, undo and redo; see `cristae.corrections.journal`
     ├── changes.ome.zarr    the overlay; see `cristae.corrections.overlay`
-    ├── state.json          up to which line of the journal the overlay is safely on disk
+    ├── state.json          what of the journal the overlay holds safely; see `cristae.corrections.state`
     └── .lock               held by whoever corrects
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,11 +21,13 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from cristae.corrections.disk import hold
+from cristae.corrections.history import History
 from cristae.corrections.journal import Entry, Journal, Piece, unpack
 from cristae.corrections.overlay import Corrected, Overlay
+from cristae.corrections.state import State, drop_overlay, note_state, read_state
 from cristae.editing.region import bounds
 from cristae.errors import CristaeError, DataError, UsageError
-from cristae.files import writable, write_atomically
+from cristae.files import writable
 from cristae.geometry import Box
 from cristae.io.stored import triple
 from cristae.volume import Volume
@@ -83,10 +84,8 @@ class Corrections:
         self._by, self._guard = by, guard
         self._busy = threading.RLock()
         self._lock = None if read_only else hold(folder)
-        self._names: dict[int, int] = {}
-        self._done: list[int] = []
-        self._undone: list[int] = []
-        self._since = 0
+        self._history = History()
+        self._since = self._drawn = 0
         self._beside: threading.Thread | None = None
         try:
             with writable(folder):
@@ -96,18 +95,20 @@ class Corrections:
             raise
 
     def _open(self, about: Mapping[str, Any]) -> None:
+        state = read_state(self.folder)  # before the journal, to which another process may be adding
         self._journal = Journal(self.folder / "journal.jsonl", about, writable=not self.read_only)
         kept = {key: value for key, value in self._journal.header.items() if key != "format"}
         if kept and kept != dict(about):
             said = ", ".join(f"{key} {kept.get(key)} and not {value}" for key, value in about.items())
             raise DataError(f"{self.folder} holds corrections of another layer: {said}; move it elsewhere")
-        self._overlay = Overlay(
-            self.folder / "changes.ome.zarr", self.original, self._names, writable=not self.read_only
-        )
-        applied = self._applied()
+        self._drawn = state.applied if state and state.fits(self._journal) else 0
+        if not self._drawn and not self.read_only:
+            drop_overlay(self.folder)
+        path, stored = self.folder / "changes.ome.zarr", bool(self._drawn)
+        self._overlay = Overlay(path, self.original, self._history.names, writable=not self.read_only, stored=stored)
         for entry in self._journal.entries:
             self._note(entry)
-            if entry.number > applied:
+            if entry.number > self._drawn:
                 self._draw(entry)
 
     def close(self) -> None:
@@ -123,6 +124,8 @@ class Corrections:
             self._release()
 
     def _release(self) -> None:
+        if self._beside is not None:
+            self._beside.join()  # it writes chunks, and from here on others may
         if hasattr(self, "_journal"):
             self._journal.close()
         if self._lock is not None:
@@ -143,7 +146,12 @@ class Corrections:
     @property
     def standing(self) -> tuple[int, ...]:
         """Numbers of the edits that hold."""
-        return tuple(self._done)
+        return tuple(self._history.done)
+
+    @property
+    def names(self) -> Mapping[int, int]:
+        """New id of each original one that has another now; 0 if it was removed."""
+        return dict(self._history.names)
 
     @property
     def open(self) -> bool:
@@ -153,12 +161,12 @@ class Corrections:
     @property
     def can_undo(self) -> bool:
         """Whether an edit can be undone."""
-        return bool(self._done)
+        return bool(self._history.done)
 
     @property
     def can_redo(self) -> bool:
         """Whether an edit was undone, and nothing was edited since."""
-        return bool(self._undone)
+        return bool(self._history.undone)
 
     def read(self, box: Box) -> np.ndarray:
         """Return the labels of a box as they are now; shape ``box.shape``, type of the layer."""
@@ -173,7 +181,7 @@ class Corrections:
         """Return the layer as it is now; edits that follow are not seen in it for certain."""
         if not self.read_only:
             self._overlay.flush()
-        array = Corrected(self._overlay.path, self.original, self._names)
+        array = Corrected(self._overlay.path, self.original, self._history.names)
         return Volume(array, self.original.grid, "labels")
 
     def put(self, kind: str, changes: Iterable[Change], ids: Iterable[int] = (), **note: Any) -> Entry | None:
@@ -242,11 +250,11 @@ class Corrections:
             if not names:
                 return None
             steps = []
-            for original in sorted({*self._names, *names}):
-                now = self._names.get(original, original)
+            for original in sorted({*self._history.names, *names}):
+                now = self._history.names.get(original, original)
                 if now in names:
                     then = names[now]
-                    before = self._names.get(original)
+                    before = self._history.names.get(original)
                     steps.append((original, before, None if then == original else then))
             return self._commit(
                 kind, [Piece.of(*piece) for piece in self._overlay.renamed(names)], ids=tuple(ids), names=tuple(steps)
@@ -261,9 +269,9 @@ class Corrections:
             If there is none.
         """
         with self._editing():
-            if not self._done:
+            if not self._history.done:
                 raise UsageError("there is nothing to undo")
-            return self._again("undo", self._done[-1])
+            return self._again("undo", self._history.done[-1])
 
     def redo(self) -> Entry:
         """Do the edit again that was undone last, and return it.
@@ -274,11 +282,11 @@ class Corrections:
             If there is none, or something was edited since.
         """
         with self._editing():
-            if not self._undone:
+            if not self._history.undone:
                 raise UsageError("there is nothing to do again")
-            return self._again("redo", self._undone[-1])
+            return self._again("redo", self._history.undone[-1])
 
-    def remember(self, kind: Literal["fed"], **note: Any) -> Entry:
+    def remember(self, kind: Literal["fed", "tick"], **note: Any) -> Entry:
         """Keep in the journal what was done with the corrections."""
         with self._editing():
             return self._commit(kind, [], note=note)
@@ -299,10 +307,10 @@ class Corrections:
 
     def checkpoint(self) -> None:
         """Bring the overlay safely to disk, so that nothing need be put into it again when it is next opened."""
-        applied = len(self._journal.entries)
+        drawn = self._drawn  # an edit that is journaled, and drawn while this goes on, is drawn once more
         with writable(self.folder):
             self._overlay.flush(safely=True)
-            write_atomically(self.folder / "state.json", json.dumps({"applied": applied}) + "\n")
+            note_state(self.folder, State.of(self._journal, drawn))
 
     def _checkpoint_beside(self) -> None:
         """Begin a checkpoint in another thread; what it cannot do, the next one does, or the closing."""
@@ -314,12 +322,6 @@ class Corrections:
     def _try_checkpoint(self) -> None:
         with contextlib.suppress(OSError, CristaeError):
             self.checkpoint()
-
-    def _applied(self) -> int:
-        try:
-            return int(json.loads((self.folder / "state.json").read_text())["applied"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return 0
 
     @contextlib.contextmanager
     def _editing(self) -> Iterator[None]:
@@ -360,23 +362,7 @@ class Corrections:
         return self._journal.entries[number - 1]
 
     def _note(self, entry: Entry) -> None:
-        """Follow what a line of the journal does to the names and to what can be undone."""
-        if entry.kind == "fed":
-            return
-        if entry.kind == "undo":
-            self._undone.append(self._done.pop())
-        elif entry.kind == "redo":
-            self._done.append(self._undone.pop())
-        else:
-            self._done.append(entry.number)
-            self._undone.clear()
-        edit = self._journal.entries[entry.of - 1] if entry.of else entry
-        for original, before, after in edit.names:
-            name = before if entry.kind == "undo" else after
-            if name is None:
-                self._names.pop(original, None)
-            else:
-                self._names[original] = name
+        self._history.note(entry, self._journal.entries[entry.of - 1] if entry.of else entry)
 
     def _draw(self, entry: Entry, pieces: Iterable[Piece] | None = None) -> None:
         """Put what a line of the journal says into the overlay; once more is no harm."""
@@ -389,8 +375,9 @@ class Corrections:
         except BaseException:
             self._release()  # the journal is ahead of the overlay: who opens it next puts that right
             raise
+        self._drawn = entry.number
         self._since += 1
-        if self._since >= CHECKPOINT_EVERY:
+        if self._since >= CHECKPOINT_EVERY and not self.read_only:
             self._checkpoint_beside()
 
 

@@ -11,18 +11,23 @@ from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit
 
+from cristae.blockwise import Progress
 from cristae.corrections import tools
 from cristae.corrections.journal import Entry
 from cristae.corrections.store import Corrections
-from cristae.errors import CristaeError, UsageError
+from cristae.errors import CristaeError, ResourceError, UsageError
 from cristae.geometry import Voxels
+from cristae.napari_plugin.background import Background
 from cristae.napari_plugin.painting import Painting
 from cristae.napari_plugin.panel import PaintingPanel
 from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import VERMILLION, class_colour
-from cristae.stages.corrected import correctable
-from cristae.stages.correcting import apply_corrections, boundary_of, feed_corrections, open_corrections
+from cristae.project import Project
+from cristae.stages.corrected import Correctable, correctable
+from cristae.stages.correcting import apply_corrections, boundary_of, find_layer, newer_in_words, open_corrections
+from cristae.stages.feeding import feed_corrections
+from cristae.stages.options import Options
 
 SEEDS = "seeds of a split"
 MOST = 2**27
@@ -42,6 +47,8 @@ class CorrectWidget(PaintingPanel):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
+        self._under: tuple[Project, Correctable] | None = None
+        self._writing: Background | None = None
         self.picked: list[Voxels] = []
         self.layers = QComboBox()
         self.layers.setObjectName("layers")
@@ -93,36 +100,54 @@ class CorrectWidget(PaintingPanel):
         self.told.guarded(self._begin)
 
     def _begin(self) -> None:
-        project, name = opened_project(self.viewer), self.layers.currentText()
+        project = opened_project(self.viewer)
+        if not self.layers.count():
+            self.list_layers()
+        found = find_layer(project, self.layers.currentText() or None)
         self.end()
-        corrections = open_corrections(project, name or None, by="napari")
+        corrections = open_corrections(project, found, by="napari")
         keywords: dict[str, Any] = placed(corrections.original) | {
-            "name": f"{name} (corrected)",
+            "name": f"{found.name} (corrected)",
             "opacity": 0.5,
             "metadata": {PROJECT: str(project.path.resolve())},
         }
         if corrections.original.dtype.itemsize == 1:
-            of = correctable(project)[name].of
-            known = of in project.classes
-            keywords["colormap"] = mask_colours(class_colour(project.classes.index(of)) if known else "#ffffff")
+            known = found.of in project.classes
+            keywords["colormap"] = mask_colours(class_colour(project.classes.index(found.of)) if known else "#ffffff")
         try:
             self.painting = Painting(self.viewer, corrections, keywords, self._edited)
         except BaseException:
             corrections.close()
             raise
+        self._under = project, found
         for layer in self.viewer.layers:
-            if layer.metadata.get("cristae_layer") in (name, f"annotations/{correctable(project)[name].of}"):
+            if layer.metadata.get("cristae_layer") in (found.name, f"annotations/{found.of}"):
                 layer.visible = False
         if corrections.original.dtype.itemsize == 1:
             self.painting.layer.selected_label = 1
         self.viewer.layers.selection.active = self.painting.layer
         self.painting.layer.mouse_drag_callbacks.append(self._clicked)
         self._count()
-        self.told.say(f"{name} is open for correction; every edit is kept at once")
+        self._say(f"{found.name} of {found.run.path.name} is open for correction; every edit is kept at once")
+
+    def opened(self) -> Painting:
+        """Return what is painted in.
+
+        Raises
+        ------
+        UsageError
+            If no layer is open, or it is being written.
+        """
+        if self._writing is not None:
+            raise UsageError("the corrected layer is being written; go on when that is done")
+        return super().opened()
 
     def end(self) -> None:
         """Close the layer under correction."""
         super().end()
+        if self._writing is not None:
+            self._writing.stop()
+            self._writing = None
         if self.painting is not None:
             self.painting.close()
             self.painting = None
@@ -182,8 +207,7 @@ class CorrectWidget(PaintingPanel):
         places = [tuple(round(float(n)) for n in one) for layer in points for one in layer.data]
         if len(places) < 2:
             raise UsageError("a split needs a point in each of two parts at least; click Seeds, then into the parts")
-        layer = str(painting.layer.name).removesuffix(" (corrected)")
-        boundary = boundary_of(opened_project(self.viewer), layer)
+        boundary = boundary_of(*self._of())
         slices = (painting.z, painting.z) if self.plane_only.isChecked() else None
 
         def action(ids: tuple[int, ...]) -> None:
@@ -202,29 +226,57 @@ class CorrectWidget(PaintingPanel):
         self.told.guarded(self._feed)
 
     def _feed(self) -> None:
-        z, complete = self.opened().z, self.complete.isChecked()
-        self._apart(lambda project, name: feed_corrections(project, name, [z], complete=complete))
-        self.told.say(f"slice {z} is among the labels{', complete' * complete}; train again to learn from it")
+        painting, complete = self.opened(), self.complete.isChecked()
+        z, (project, found) = painting.z, self._of()
+        painting.corrections.close()
+        try:
+            feed_corrections(project, found, [z], complete=complete)
+        finally:
+            self._open_again()
+        self._say(f"slice {z} is among the labels{', complete' * complete}; train again to learn from it")
 
     def apply(self) -> None:
-        """Make a run of the corrected layer."""
+        """Make a run of the corrected layer, while the window goes on; the layer is only shown until it is done."""
         self.told.guarded(self._apply)
 
     def _apply(self) -> None:
-        run = self._apart(apply_corrections)
-        self.told.say(f"applied: {run.path.name}")
-
-    def _apart(self, action: Any) -> Any:
-        """Do what opens the corrections itself, between closing and opening them."""
-        painting = self.opened()
-        project, name = opened_project(self.viewer), str(painting.layer.name).removesuffix(" (corrected)")
+        painting, (project, found) = self.opened(), self._of()
         painting.corrections.close()
-        try:
-            return action(project, name)
-        finally:
-            opened = open_corrections(project, name, by="napari")
-            painting.corrections = painting.live.corrections = opened
-            self._count()
+        painting.layer.editable = False
+        self.told.say(f"writing {found.name} as it was corrected; look on meanwhile")
+        self._writing = Background(
+            lambda told: apply_corrections(project, found, Options(progress=_telling(told))),
+            lambda done, total: self.told.say(f"writing {found.name} as it was corrected: {done} of {total} blocks"),
+            lambda result: self.told.guarded(lambda: self._applied(result)),
+        )
+
+    def _applied(self, result: Any) -> None:
+        self._writing = None
+        self._open_again()
+        if isinstance(result, OSError):
+            raise ResourceError(f"the corrected layer cannot be written: {result}") from result
+        if isinstance(result, CristaeError):
+            raise result
+        self._say(f"applied: {result.path.name}")
+
+    def _of(self) -> tuple[Project, Correctable]:
+        """Return what is corrected: the result that was opened, whichever is the newest by now."""
+        assert self._under is not None, "set with the painting"
+        return self._under
+
+    def _open_again(self) -> None:
+        """Open the corrections of the layer that is shown, which were closed for somebody else."""
+        painting = self.opened()
+        if painting.layer not in self.viewer.layers:  # taken out meanwhile
+            return
+        painting.corrections = painting.live.corrections = open_corrections(*self._of(), by="napari")
+        painting.layer.editable = True
+        self._count()
+
+    def _say(self, words: str) -> None:
+        """Say what was done, and that there is a newer result if so."""
+        newer = newer_in_words(*self._of())
+        self.told.say(f"{words}. {newer}; to correct that one, click Correct" if newer else words)
 
     def _edit(self, action: Any) -> Entry | None:
         painting = self.opened()
@@ -270,3 +322,12 @@ class CorrectWidget(PaintingPanel):
     def _drop_seeds(self) -> None:
         for layer in [one for one in self.viewer.layers if one.metadata.get("cristae_seeds")]:
             self.viewer.layers.remove(layer)
+
+
+def _telling(told: Callable[[int, int], object]) -> Callable[[str], Progress]:
+    """Return the progress of any task of a stage, told as `Background` wants it."""
+
+    def advance(done: int, total: int, **_: float) -> None:
+        told(done, total)
+
+    return lambda _: advance

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel
 
 from cristae.corrections.journal import Entry
-from cristae.errors import CristaeError, UsageError
+from cristae.errors import CristaeError, ResourceError, UsageError
+from cristae.napari_plugin.learn_widget import LearnWidget
 from cristae.napari_plugin.painting import Painting
 from cristae.napari_plugin.panel import PaintingPanel
 from cristae.napari_plugin.parts import button, opened_project, row, wrapped
 from cristae.napari_plugin.reader import PROJECT, mask_colours, placed
 from cristae.palette import class_colour
 from cristae.stages.labelling import Labelling
+from cristae.wording import number_ranges
+
+RETRY_MS = 2000
+"""How often it is tried to save what waits for the end of a stage."""
 
 
 class LabelWidget(PaintingPanel):
@@ -31,6 +37,10 @@ class LabelWidget(PaintingPanel):
         super().__init__(napari_viewer)
         self.labelling: Labelling | None = None
         self._z = 0
+        self._pending: set[int] = set()
+        self._again = QTimer(self)
+        self._again.setInterval(RETRY_MS)
+        self._again.timeout.connect(self._retry)
         self.classes = QComboBox()
         self.classes.setEditable(True)
         self.classes.setObjectName("classes")
@@ -98,10 +108,17 @@ class LabelWidget(PaintingPanel):
             return
         labelling, painting = self.labelling, self.painting
         self.labelling = self.painting = None
+        self._again.stop()
+        self._pending.clear()
         self.viewer.dims.events.current_step.disconnect(self._moved)
         try:
             labelling.close()
             self.told.say(labelling.in_words())
+        except ResourceError as error:
+            if _busy(labelling):
+                self.told.say(f"a stage is at work; the draft of {labelling.name} is kept: click Label after it")
+            else:
+                self.told.refuse(error)
         except CristaeError as error:
             self.told.refuse(error)
         painting.close()
@@ -113,27 +130,66 @@ class LabelWidget(PaintingPanel):
         self.told.guarded(self._save)
 
     def _save(self) -> None:
-        self._labelling().save_all()
-        self._show()
-        self.told.say("saved")
+        if self._keep(self._labelling().unsaved):
+            self.told.say("saved")
 
     def _set_complete(self, on: bool) -> None:
         z = self.opened().z
         try:
-            self._labelling().save(z, complete=on)
+            self._labelling().tick(z, complete=on)
+            if self._keep({z}):
+                self.told.say(f"slice {z} is {'complete' if on else 'not complete'}, and saved")
         finally:
             self._show()
-        self.told.say(f"slice {z} is {'complete' if on else 'not complete'}, and saved")
 
     def _moved(self, *_: Any) -> None:
         """Save the slice that is left."""
         if self.painting is None or self.labelling is None or self.painting.z == self._z:
             return
         left, self._z = self._z, self.painting.z
-        labelling = self.labelling
-        if left in labelling.unsaved:
-            self.told.guarded(lambda: labelling.save(left, complete=labelling.complete(left)))
+        if left in self.labelling.unsaved:
+            self.told.guarded(lambda: self._keep({left}))
         self._show()
+
+    def _keep(self, slices: set[int]) -> bool:
+        """Save slices, or say that they wait for the end of a stage; say whether they are saved."""
+        labelling = self._labelling()
+        self._pending |= slices & labelling.unsaved
+        try:
+            if not _busy(labelling):
+                self._save_pending()
+                return True
+        except ResourceError:
+            if not labelling.project.locked:
+                raise
+        finally:
+            self._show()
+        self._again.start()
+        waiting = number_ranges(self._pending)
+        self.told.say(f"a stage is at work; labels of slices {waiting} are kept, and saved when it has ended")
+        return False
+
+    def _save_pending(self) -> None:
+        labelling = self._labelling()
+        for z in sorted(self._pending):
+            labelling.save(z, complete=labelling.complete(z))
+            self._pending.discard(z)
+
+    def _retry(self) -> None:
+        """Save what waits, as soon as no stage is at work."""
+        if self.labelling is None or _busy(self.labelling):
+            return
+        waiting = number_ranges(self._pending)
+        try:
+            self._save_pending()
+        except CristaeError as error:
+            if not self.labelling.project.locked:
+                self._again.stop()
+                self.told.refuse(error)
+            return
+        self._again.stop()
+        self._show()
+        self.told.say(f"saved slices {waiting}, which waited for the end of a stage")
 
     def _edited(self, what: Entry | CristaeError, prefix: str) -> None:
         if isinstance(what, CristaeError):
@@ -152,3 +208,8 @@ class LabelWidget(PaintingPanel):
         if self.labelling is None:
             raise UsageError(self.not_open)
         return self.labelling
+
+
+def _busy(labelling: Labelling) -> bool:
+    """Say whether a stage is at work on the project, of this window or another."""
+    return labelling.project.path.resolve() in LearnWidget.at_work or labelling.project.locked

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from qtpy.QtCore import QProcess, QProcessEnvironment
 from qtpy.QtWidgets import QCheckBox, QPlainTextEdit, QProgressBar
@@ -27,6 +28,9 @@ class LearnWidget(Panel):
     napari_viewer
         The viewer; napari gives it.
     """
+
+    at_work: ClassVar[set[Path]] = set()
+    """Projects on which stages of this window run: between two of them nobody else must take the project."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -83,7 +87,8 @@ class LearnWidget(Panel):
         self.task.setText(f"starting {stages}")
         arguments = ["-m", "cristae.napari_plugin.worker", stages, str(self._project.path)]
         self.process.start(sys.executable, arguments)
-        self.told.say("at work; you can go on painting meanwhile")
+        self.at_work.add(self._project.path.resolve())
+        self.told.say("at work; you can go on painting meanwhile: what you paint is saved when this has ended")
 
     def cancel(self) -> None:
         """Stop the stage as Ctrl-C does."""
@@ -138,7 +143,7 @@ class LearnWidget(Panel):
         self._read()
         failure = bytes(self.process.readAllStandardError().data()).decode(errors="replace").strip()
         self.process.deleteLater()
-        self.process = None
+        self._gone()
         self.bar.setRange(0, 1)
         self.bar.setValue(int(code == 0))
         if code == 0:
@@ -152,14 +157,19 @@ class LearnWidget(Panel):
 
     def _failed(self, error: Any) -> None:
         if self.process is not None and error == QProcess.ProcessError.FailedToStart:
-            self.process = None
+            self._gone()
             self.told.say(f"{sys.executable} could not be started")
+
+    def _gone(self) -> None:
+        self.process = None
+        if self._project is not None:
+            self.at_work.discard(self._project.path.resolve())
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802  the name that Qt calls
         """Stop the stage with the widget; it can be resumed."""
         if self.process is not None:
             process = self.process
             self.cancel()
-            self.process = None
+            self._gone()
             process.waitForFinished(10_000)
         super().closeEvent(event)

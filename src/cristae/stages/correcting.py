@@ -4,6 +4,8 @@
 
     runs/track-<id>/cell.ome.zarr ──────────┬──> what people see, and correct      ┌──> runs/correct-<id>/ (apply)
     corrections/track-<id>/cell/  (edits) ──┘                                      └──> annotations.ome.zarr (feed)
+
+Corrections are of one run. A name stands for the newest result of that name; who has another one open hands that on.
 """
 
 from __future__ import annotations
@@ -12,19 +14,18 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.blockwise import Execution, Journal, map_blocks
 from cristae.corrections.ids import known_highest, note_highest
 from cristae.corrections.store import Corrections
 from cristae.errors import DataError, UsageError
-from cristae.geometry import Block, Box, blocks
+from cristae.geometry import Block, blocks
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume, shard_shape
 from cristae.io.stored import StoredArray
 from cristae.metrics.instance import Contingency, add_up, contingency
@@ -34,7 +35,9 @@ from cristae.stages.objects import write_table
 from cristae.stages.options import Options
 from cristae.stages.predict import publish
 from cristae.volume import Volume
-from cristae.wording import number_ranges
+
+Layer = str | Correctable | None
+"""A layer by its name, or as it was found; None for the cells, or the only one."""
 
 
 class CorrectSettings(BaseModel):
@@ -45,16 +48,25 @@ class CorrectSettings(BaseModel):
     layer: str = Field(description="layer whose corrections are applied")
 
 
-def find_layer(project: Project, layer: str | None = None) -> Correctable:
+def find_layer(project: Project, layer: Layer = None) -> Correctable:
     """Return a layer that can be corrected by its name; without one, the cells, or the only layer.
+
+    A layer that was found before is returned as it is, even where there is a newer result by now.
 
     Raises
     ------
     DataError
-        If there is nothing to correct.
+        If there is nothing to correct, or the layer is of another image than the one in use.
     UsageError
         If there is no such layer, or several and none is named.
     """
+    if isinstance(layer, Correctable):
+        if layer.run.manifest.get("prepared", "") != (project.file.prepared or ""):
+            raise DataError(
+                f"{layer.name} of {layer.run.path.name} is of another image than the one in use; its edits are kept, "
+                "and can be fed and applied when that image is in use again"
+            )
+        return layer
     there = correctable(project)
     if not there:
         raise DataError(
@@ -69,8 +81,19 @@ def find_layer(project: Project, layer: str | None = None) -> Correctable:
     return there[chosen]
 
 
+def newer_in_words(project: Project, found: Correctable) -> str:
+    """Say that there is a newer result than the one that is corrected; nothing where there is none."""
+    newest = correctable(project).get(found.name, found).run
+    if newest == found.run:
+        return ""
+    return (
+        f"{newest.path.name} is newer than {found.run.path.name}, whose {found.name} is corrected here, and holds none "
+        "of these edits; later stages take the newer one"
+    )
+
+
 def open_corrections(
-    project: Project, layer: str | None = None, *, by: str = "python", read_only: bool = False
+    project: Project, layer: Layer = None, *, by: str = "python", read_only: bool = False
 ) -> Corrections:
     """Open the corrections of a layer; nobody else can correct it until they are closed.
 
@@ -79,7 +102,7 @@ def open_corrections(
     project
         Whose layer.
     layer
-        ``cell`` (ids), ``<class>/objects`` (ids) or ``<class>`` (a mask); see `find_layer`.
+        ``cell`` (ids), ``<class>/objects`` (ids) or ``<class>`` (a mask), or one that was found; see `find_layer`.
     by
         Name of the front end, kept with each edit.
     read_only
@@ -121,7 +144,7 @@ def _highest_made(found: Correctable) -> int | None:
     return None if highest is None else int(highest)
 
 
-def boundary_of(project: Project, layer: str | None = None) -> Volume | None:
+def boundary_of(project: Project, layer: Layer = None) -> Volume | None:
     """Return the predicted boundary of the class of a layer, None where there is none on its grid."""
     found, predicted = find_layer(project, layer), project.latest("predict")
     path = predicted.path / f"{found.of}_boundary.ome.zarr" if predicted else None
@@ -165,18 +188,19 @@ def edits_of(project: Project) -> dict[str, tuple[int, bool]]:
     found = {}
     for name, one in correctable(project).items():
         if (one.folder(project) / "journal.jsonl").is_file():
-            with open_corrections(project, name, read_only=True) as corrections:
+            with open_corrections(project, one, read_only=True) as corrections:
                 edits, n = _fingerprint(corrections), len(corrections.standing)
             applied = corrected_run(project, one.run, one.of)
             found[name] = n, applied != one.run and applied.manifest["inputs"]["edits"] == edits
     return found
 
 
-def apply_corrections(project: Project, layer: str | None = None, options: Options | None = None) -> Run:
+def apply_corrections(project: Project, layer: Layer = None, options: Options | None = None) -> Run:
     """Make a run of a layer as it was corrected: measured, meshed and exported in place of the one that was found.
 
-    Writes ``<class>.ome.zarr``, shown beside the image too, and as Parquet and CSV ``edits`` (the audit table) and, of
-    layers with ids, ``objects`` (a row per object: ``class``, ``object_id``, ``n_voxels``, ``volume_um3``).
+    Writes ``<class>.ome.zarr``, shown beside the image too unless there is a newer result, and as Parquet and CSV
+    ``edits`` (the audit table) and, of layers with ids, ``objects`` (a row per object: ``class``, ``object_id``,
+    ``n_voxels``, ``volume_um3``).
 
     Raises
     ------
@@ -190,14 +214,14 @@ def apply_corrections(project: Project, layer: str | None = None, options: Optio
     options = options or Options()
     found = find_layer(project, layer)
     settings = CorrectSettings(layer=found.name)
-    with open_corrections(project, found.name) as corrections:
+    with open_corrections(project, found) as corrections:
         if not corrections.standing and not project.runs("correct"):
             raise DataError(f"nothing of {found.name} of {found.run.path.name} has been corrected yet")
         inputs = {"source": found.run.as_input, "edits": _fingerprint(corrections)}
         run = project.run("correct", settings, inputs)
         if run.finished and not options.force:
             with project.lock():
-                publish(run.path / f"{found.of}.ome.zarr", project.image_path / "labels" / found.shown)
+                _show(project, found, run, options)
                 run.update(asked_again=pd.Timestamp.now().timestamp())
             options.notify(f"correct: nothing to do, {run.path.name} is finished (do it again with --force)")
             return run
@@ -207,112 +231,18 @@ def apply_corrections(project: Project, layer: str | None = None, options: Optio
             if corrections.original.dtype != np.uint8:
                 write_table(_count(run, found.of, options), run.path / "objects")
             write_table(audit(corrections), run.path / "edits")
-            publish(run.path / f"{found.of}.ome.zarr", project.image_path / "labels" / found.shown)
+            _show(project, found, run, options)
             n_edits = len(corrections.standing)
             run.update(layer=found.name, name=found.of, corrects=found.run.path.name, n_edits=n_edits)
     return run
 
 
-def feed_corrections(
-    project: Project,
-    layer: str | None = None,
-    slices: Sequence[int] | None = None,
-    *,
-    complete: bool = False,
-    options: Options | None = None,
-) -> Annotations:
-    """Make annotations of what was corrected, to learn from in the next training.
-
-    Parameters
-    ----------
-    project
-        Whose layer.
-    layer
-        As in `open_corrections`.
-    slices
-        Which slices; without, all on which something was corrected.
-    complete
-        Whether every object of the class on these slices is right now, the untouched ones too: then all of the slice
-        is learnt from. Else only voxels that somebody changed or annotated are; nobody looked at the others.
-    options
-        Told what was done.
-
-    Returns
-    -------
-    Annotations
-        Those of the project. What people painted there before stays, but for voxels that were corrected since.
-
-    Raises
-    ------
-    DataError
-        If nothing was corrected there.
-    UsageError
-        If there is no such layer or slice, or all slices would be complete without being named.
-    ResourceError
-        If the layer is being corrected, or a stage is at work on the project.
-    """
-    options = options or Options()
-    found = find_layer(project, layer)
-    if complete and slices is None:
-        raise UsageError("name the slices that are complete (--slices 3,7): an untouched object there is learnt, too")
-    with open_corrections(project, found.name) as corrections, project.lock():
-        depth = corrections.original.shape[0]
-        if outside := [z for z in slices or () if not 0 <= z < depth]:
-            raise UsageError(f"the layer has slices 0 to {depth - 1}; there is no slice {number_ranges(outside)}")
-        annotations = project.annotations
-        chosen = sorted(set(slices)) if slices is not None else _changed_slices(corrections)
-        if not chosen:
-            raise DataError(f"nothing of {found.name} of {found.run.path.name} has been corrected yet")
-        ids = annotations.has_instances(found.of) if found.of in annotations.classes else found.name == found.of
-        instances = ids and corrections.original.dtype != np.uint8
-        if not complete:
-            chosen = [z for z in chosen if corrections.changed(_plane(corrections, z)).any()]
-            if not chosen:
-                raise DataError(
-                    f"nothing of {found.name} was corrected on these slices; if they are right as they are, feed them "
-                    "as complete (--complete)"
-                )
-        was = set(annotations.complete_slices(found.of))
-        for whole in (True, False):
-            some = [z for z in chosen if (complete or z in was) == whole]
-            pages = (
-                (z, _annotated(corrections, annotations, found.of, z, whole and complete, instances)) for z in some
-            )
-            annotations.write_slices(found.of, pages, complete=whole, background_seen=True)
-        project.add_classes((found.of,))
-        corrections.remember("fed", slices=chosen, complete=complete)
-    options.notify(f"annotations: {found.of} on slices {number_ranges(chosen)}{', complete' * complete}")
-    return annotations
-
-
-def _annotated(
-    corrections: Corrections, annotations: Annotations, name: str, z: int, complete: bool, instances: bool
-) -> np.ndarray:
-    """Return what is known of a slice: corrections before annotations before what was found."""
-    box = _plane(corrections, z)
-    found, changed = corrections.read(box)[0], corrections.changed(box)[0]
-    labels = found.astype(np.uint32) if instances else (found != 0).astype(np.uint8)
-    ignore = IGNORE_ID if instances else IGNORE
-    before = np.full(labels.shape, ignore, labels.dtype)
-    if z in annotations.labelled_slices(name):
-        before = (annotations.read_ids if instances else annotations.read_slice)(name, z)
-    rest = np.where(before == ignore, labels, before) if complete else before
-    return np.where(changed, labels, rest).astype(labels.dtype)
-
-
-def _plane(corrections: Corrections, z: int) -> Box:
-    _, height, width = corrections.original.shape
-    return Box((z, 0, 0), (z + 1, height, width))
-
-
-def _changed_slices(corrections: Corrections) -> list[int]:
-    """Return the slices in which voxels were corrected; those of renamed objects only if they were touched besides."""
-    standing = {entry.number: entry for entry in corrections.entries if entry.number in set(corrections.standing)}
-    return sorted({z for entry in standing.values() if entry.box for z in _slices_of(entry.box)})
-
-
-def _slices_of(box: Box) -> Iterator[int]:
-    yield from range(box.start[0], box.stop[0])
+def _show(project: Project, found: Correctable, run: Run, options: Options) -> None:
+    """Show the corrected layer beside the image; where there is a newer result, leave that, and say so."""
+    if newer := newer_in_words(project, found):
+        options.notify(f"correct: {newer}")
+    else:
+        publish(run.path / f"{found.of}.ome.zarr", project.image_path / "labels" / found.shown)
 
 
 def _write_corrected(corrections: Corrections, run: Run, found: Correctable, options: Options) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cristae.advice.effort import COLUMNS, count_corrections, meter
+from cristae.advice.effort import COLUMNS, count_corrections, meter, minutes_at_work
 from cristae.corrections.journal import Journal
 from cristae.errors import DataError
 from cristae.project import Project, Run
+from cristae.stages.draft import DRAFTS, TIMES
 
 _BASES = {"evaluate": "truth", "crossvalidate": "left-out slices", "quality": "expected"}
 _CELLS = "cells by truth"
@@ -41,6 +43,8 @@ def effort_in_words(project: Project) -> str:
     slices = annotations.labelled_slices()
     n, minutes = count_corrections(kept_corrections(project))
     words = [f"{len(slices)} slice{'s' * (len(slices) != 1)} labelled"] if slices else []
+    if slices and len(strokes := painting_times(project)):
+        words[0] += f" ({minutes_at_work(strokes):.0f} min painting)"
     if n:
         words.append(f"{n} correction{'s' * (n != 1)} in {minutes:.0f} min at work")
     table = effort(project)
@@ -58,14 +62,27 @@ def effort_in_words(project: Project) -> str:
 def kept_corrections(project: Project) -> pd.DataFrame | None:
     """Return the entries of the journals of corrections in a project: ``time`` and ``kind``; None without any.
 
-    A journal that is damaged counts for nothing here.
+    Drafts of labels are no corrections, and a journal that is damaged counts for nothing here.
     """
     rows: list[tuple[datetime, str]] = []
     for path in sorted((project.path / "corrections").glob("*/*/journal.jsonl")):
+        if path.parents[1].name == DRAFTS:
+            continue
         with contextlib.suppress(DataError):
             entries = Journal(path, {}, writable=False).entries
             rows += [(datetime.fromisoformat(entry.time), entry.kind) for entry in entries]
     return pd.DataFrame(rows, columns=["time", "kind"]) if rows else None
+
+
+def painting_times(project: Project) -> np.ndarray:
+    """Return when strokes of labels were painted: datetime64, ascending. Labels that were imported have none."""
+    folder, times = project.path / "corrections" / DRAFTS, list[str]()
+    if (folder / TIMES).is_file():
+        times += (folder / TIMES).read_text().split()
+    for path in folder.glob("*/journal.jsonl"):
+        with contextlib.suppress(DataError):
+            times += [entry.time for entry in Journal(path, {}, writable=False).entries if entry.is_edit]
+    return np.sort(pd.to_datetime(times, utc=True, format="ISO8601").to_numpy("datetime64[ns]"))
 
 
 def _scores(project: Project, run: Run) -> Iterator[tuple[Any, ...]]:

@@ -1,35 +1,27 @@
 """Labelling slices by hand: every stroke is on disk at once, and a slice becomes annotations when it is left.
 
 What is painted is a draft, kept as corrections are, ``corrections/annotations/<class>/``: after a crash it is there
-again. Saved slices are ordinary annotations, and the draft goes when all are saved.
+again, with what can be undone. Saved slices are ordinary annotations, and the draft goes when all are saved.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from cristae.annotations import IGNORE, IGNORE_ID, check_class_name
+from cristae.annotations import check_class_name
+from cristae.corrections.journal import Journal
 from cristae.corrections.store import Corrections
 from cristae.errors import UsageError
+from cristae.files import writable
 from cristae.geometry import Box
 from cristae.project import Project
-from cristae.stages.measuring.sample import Known
+from cristae.stages.draft import DRAFTS, Before, keep_times
 from cristae.volume import Volume
 from cristae.wording import number_ranges
-
-
-class _Nothing:
-    """An array of zeros that takes no memory."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.shape, self.dtype = shape, dtype
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return np.zeros([side.stop - side.start for side in index], self.dtype)
 
 
 class Labelling:
@@ -42,7 +34,7 @@ class Labelling:
     name
         The class; need not be known yet.
     instances
-        Whether objects have ids, as cells do; of a class that has labels, what those are.
+        Whether objects have ids, as cells do; of a class that has labels or a draft, what those are.
     by
         Name of the front end.
 
@@ -59,21 +51,30 @@ class Labelling:
     def __init__(self, project: Project, name: str, *, instances: bool = False, by: str = "python") -> None:
         self.project, self.name, grid = project, check_class_name(name), project.image.grid
         annotations = project.annotations
-        there = name in annotations.classes
-        self.instances = annotations.has_instances(name) if there else instances
-        self._ignore = IGNORE_ID if self.instances else IGNORE
-        dtype = np.dtype(np.uint32 if self.instances else np.uint8)
-        array = Known(annotations.layer(name).array, self._ignore) if there else _Nothing(grid.shape, dtype)
-        folder = project.path / "corrections" / "annotations" / name
+        folder = project.path / "corrections" / DRAFTS / name
+        if name in annotations.classes:
+            instances = annotations.has_instances(name)
+        elif drafted := Journal(folder / "journal.jsonl", {}, writable=False).header:
+            instances = drafted.get("dtype") == "uint32"
+        self.instances = instances
+        self._before = Before(folder, annotations, name, np.dtype(np.uint32 if instances else np.uint8))
         about = {"layer": f"annotations/{name}", "on": project.file.aligned or ""}
-        self.corrections = Corrections(folder, Volume(array, grid, "labels"), by=by, about=about)
-        self.unsaved = self._touched()
+        self.corrections = Corrections(folder, Volume(self._before, grid, "labels"), by=by, about=about)
+        self._ticks = self._ticked()
+        self.unsaved = self._touched() | set(self._ticks)
         self.recovered = len(self.corrections.standing)
         """Strokes that an earlier session left unsaved."""
 
     def complete(self, z: int) -> bool:
-        """Say whether all of the class is painted on a slice."""
-        return z in self.project.annotations.complete_slices(self.name)
+        """Say whether all of the class is painted on a slice, as it is saved or will be."""
+        return self._ticks.get(z, z in self.project.annotations.complete_slices(self.name))
+
+    def tick(self, z: int, *, complete: bool) -> None:
+        """Keep in the draft that a slice is complete or is not; it is so when it is next saved."""
+        self._check(z)
+        self.corrections.remember("tick", slice=z, complete=complete)
+        self._ticks[z] = complete
+        self.unsaved.add(z)
 
     @property
     def labelled_slices(self) -> tuple[int, ...]:
@@ -94,18 +95,17 @@ class Labelling:
         UsageError
             If there is no such slice.
         """
-        depth, height, width = self.corrections.original.shape
-        if not 0 <= z < depth:
-            raise UsageError(f"there is no slice {z}; the image has 0 to {depth - 1}")
-        painted = self.corrections.read(Box((z, 0, 0), (z + 1, height, width)))[0]
-        annotations = self.project.annotations
+        self._check(z)
+        _, height, width = self.corrections.original.shape
         with self.project.lock():
-            known = z in annotations.labelled_slices(self.name)
+            known = z in self.project.annotations.labelled_slices(self.name)
+            self._before.look(z)
+            painted = self.corrections.read(Box((z, 0, 0), (z + 1, height, width)))[0]
             if complete or known or painted.any():
-                labels = painted if complete else self._partial(z, painted, known and not self.complete(z))
-                annotations.write_slices(self.name, [(z, labels)], complete=complete, background_seen=True)
+                self._before.save(z, painted if complete else self._partial(z, painted), complete=complete)
                 self.project.add_classes((self.name,))
         self.unsaved.discard(z)
+        self._ticks.pop(z, None)
 
     def save_all(self) -> None:
         """Save every slice that was painted, complete as it is now."""
@@ -120,6 +120,8 @@ class Labelling:
             self.save_all()
         finally:
             self.corrections.close()
+        with writable(self.corrections.folder):
+            keep_times(self.corrections.folder, self.corrections.entries)
         shutil.rmtree(self.corrections.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -134,14 +136,23 @@ class Labelling:
         labelled, complete = annotations.labelled_slices(self.name), annotations.complete_slices(self.name)
         return f"{self.name}: labels on slices {number_ranges(labelled)}; complete: {number_ranges(complete)}"
 
-    def _partial(self, z: int, painted: np.ndarray, known: bool) -> np.ndarray:
+    def _partial(self, z: int, painted: np.ndarray) -> np.ndarray:
         """Return labels of a slice on which not all is painted; background that somebody saw stays so."""
-        rest = np.full(painted.shape, self._ignore, painted.dtype)
-        if known:
-            annotations = self.project.annotations
-            before = (annotations.read_ids if self.instances else annotations.read_slice)(self.name, z)
-            rest[before == 0] = 0
+        rest = np.where(self._before.seen_background(z), painted.dtype.type(0), painted.dtype.type(self._before.ignore))
         return np.where(painted > 0, painted, rest)
+
+    def _check(self, z: int) -> None:
+        depth = self.corrections.original.shape[0]
+        if not 0 <= z < depth:
+            raise UsageError(f"there is no slice {z}; the image has 0 to {depth - 1}")
+
+    def _ticked(self) -> dict[int, bool]:
+        """Return of which slices the draft says that they are complete, or are not, where that is not saved."""
+        ticks = {
+            entry.note["slice"]: entry.note["complete"] for entry in self.corrections.entries if entry.kind == "tick"
+        }
+        complete = self.project.annotations.complete_slices(self.name)
+        return {z: on for z, on in ticks.items() if on != (z in complete)}
 
     def _touched(self) -> set[int]:
         holding = set(self.corrections.standing)
