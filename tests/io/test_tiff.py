@@ -11,6 +11,7 @@ from PIL import Image
 
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
+from cristae.io.images import open_images
 from cristae.io.label_rules import LabelRules
 from cristae.io.labels import open_labels
 from cristae.io.tags import voxel_size_of
@@ -234,3 +235,17 @@ def test_packed_bits_that_are_cut_short_are_refused(tmp_path):
     (tmp_path / "mask.tif").write_bytes(content)
     with pytest.raises(DataError, match=r"mask\.tif"):
         TiffStack(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_channels_and_times_are_taken_for_slices_with_a_word(tmp_path, kind):
+    values = grey((3, 32, 40))
+    rules = LabelRules({"nucleus": None})
+    for axes, called in (("CYX", "channels"), ("TYX", "points in time"), ("ZYX", "")):
+        path = tmp_path / f"{axes}.tif"
+        tifffile.imwrite(path, values, **{kind: True}, metadata={"axes": axes}, photometric="minisblack")
+        opened = open_images(path, SIZE)
+        assert (opened.volume.read() == values).all()
+        assert opened.notes == open_labels(path, (3, 32, 40), rules).notes
+        said = f"{axes}.tif: its 3 {called} are taken for slices; if they are none, save one of them by itself"
+        assert opened.notes == ((said,) if called else ())

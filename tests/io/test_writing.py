@@ -190,14 +190,14 @@ def test_a_second_export_to_the_same_name_is_refused_while_the_first_one_writes(
     def first():
         try:
             ONE_NAME[name](Volume(slow, Grid(SHAPE, SIZE), "labels"), tmp_path, overwrite=True)
-        except BaseException as error:  # noqa: BLE001  looked at below
+        except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=first)
     thread.start()
     try:
         assert slow.begun.wait(20)
-        with pytest.raises(ResourceError, match="is writing .* wait until it is done"):
+        with pytest.raises(ResourceError, match=r"is writing .* wait until it is done"):
             ONE_NAME[name](volume(1 - VALUES), tmp_path, overwrite=True)
     finally:
         slow.go_on.set()

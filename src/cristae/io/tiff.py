@@ -76,16 +76,17 @@ class TiffStack:
         self.colour = "S" in first.axes
         self.palette = keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
         self.inverted = keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        shape = [n for n, axis in zip(first.shape, first.axes, strict=True) if axis != "S"]
-        shape = [n for n in shape[:-2] if n != 1] + shape[-2:]
-        if len(shape) < 3:
-            shape = [len(series), *shape]
-        if len(shape) != 3:
+        sides = [(n, axis) for n, axis in zip(first.shape, first.axes, strict=True) if axis != "S"]
+        sides = [(n, axis) for n, axis in sides[:-2] if n != 1] + sides[-2:]
+        if len(sides) < 3:
+            sides = [(len(series), "I"), *sides]
+        if len(sides) != 3:
             raise DataError(
                 f"{self.path}: expected slices along one axis, got an image of shape {first.shape} with axes "
                 f"{first.axes}; save one channel and one time point as a stack"
             )
-        self.shape: Voxels = (shape[0], shape[1], shape[2])
+        self.notes = _said_of_axis(self.path.name, *sides[0])
+        self.shape: Voxels = (sides[0][0], sides[1][0], sides[2][0])
         self.dtype = np.dtype(first.dtype).newbyteorder("=")
         self._offset = first.dataoffset if len(series) == 1 else None
         self._stored = np.dtype(first.dtype).newbyteorder(file.byteorder)
@@ -183,6 +184,14 @@ class TiffStack:
         per_page = self.shape[0] // len(self._pages)  # one page may hold several slices as planes
         values = self._pages[z // per_page].asarray()
         return values.reshape(per_page, *self.shape[1:])[z % per_page]
+
+
+def _said_of_axis(name: str, n: int, axis: str) -> tuple[str, ...]:
+    """Return what to say of a stack whose axis is not called z. Python's writers call it channels unless told."""
+    called = {"C": "channels", "T": "points in time"}.get(axis)
+    if called is None or n == 1:
+        return ()
+    return (f"{name}: its {n} {called} are taken for slices; if they are none, save one of them by itself",)
 
 
 def _n_stored(page: Any) -> int:
