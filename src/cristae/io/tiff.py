@@ -334,8 +334,11 @@ def _physical_size(voxel_size: Nanometres) -> dict[str, float | str]:
 
 
 def _slices(volume: Volume, told: Told | None) -> Iterator[np.ndarray]:
-    for _, slab in slabs(volume, told):
-        yield from slab
+    for box, slab in slabs(volume, None):
+        for z, values in enumerate(slab, start=box.start[0]):
+            if told:  # before it is handed on: who writes may not ask again after the last one
+                told(z + 1, volume.shape[0])
+            yield values
 
 
 def _compression(volume: Volume) -> str | None:
