@@ -82,7 +82,7 @@ class Volume:
         box = self._inside(box or self.grid.box)
         try:
             return np.asarray(self.array[box.slices])
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise _told_apart(error) from error
 
     def write(self, box: Box, values: np.ndarray) -> None:
@@ -102,7 +102,7 @@ class Volume:
             )
         try:
             cast(Any, self.array)[box.slices] = values
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise _told_apart(error) from error
 
     def _inside(self, box: Box) -> Box:
@@ -111,8 +111,10 @@ class Volume:
         return box
 
 
-def _told_apart(error: RuntimeError) -> Exception:
+def _told_apart(error: RuntimeError | OSError) -> Exception:
     """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
+    if isinstance(error, OSError) and error.errno:
+        return error
     if number := system_error(error):
         return OSError(number, os.strerror(number))
     return DataError(f"a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again")
