@@ -83,7 +83,7 @@ class Volume:
         try:
             return np.asarray(self.array[box.slices])
         except (RuntimeError, OSError) as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error, self.array) from error
 
     def write(self, box: Box, values: np.ndarray) -> None:
         """Store `values` of shape ``box.shape`` in `box`.
@@ -103,7 +103,7 @@ class Volume:
         try:
             cast(Any, self.array)[box.slices] = values
         except (RuntimeError, OSError) as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error, self.array) from error
 
     def _inside(self, box: Box) -> Box:
         if not self.grid.box.contains(box):
@@ -111,10 +111,13 @@ class Volume:
         return box
 
 
-def _told_apart(error: RuntimeError | OSError) -> Exception:
+def _told_apart(error: RuntimeError | OSError, array: ArrayLike) -> Exception:
     """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
     if isinstance(error, OSError) and error.errno:
         return error
     if number := system_error(error):
         return OSError(number, os.strerror(number))
-    return DataError(f"a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again")
+    place = f"{array.image}: " if hasattr(array, "image") else ""
+    return DataError(
+        f"{place}a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again"
+    )
