@@ -174,19 +174,20 @@ def open_volume(
     group = _open_group(path, mode)
     if mode == "r+":
         clear_partial(path)  # who opens for writing is the only one
-    multiscale = _multiscale(group, path)
-    if not 0 <= level < len(multiscale.datasets):
-        raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
-    dataset = multiscale.datasets[level]
-    array: ArrayLike = _open_array(path, dataset.path, mode)
-    names = [str(axis.name) for axis in multiscale.axes]
-    if names[-3:] != ["z", "y", "x"]:
-        raise DataError(f"{path}: expected the last axes to be z, y, x; got {', '.join(names)}")
-    if len(names) > 3:
-        lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
-        array = _Fixed(array, lead)
-    placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
-    return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
+    with refusing(path):
+        multiscale = _multiscale(group, path)
+        if not 0 <= level < len(multiscale.datasets):
+            raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
+        dataset = multiscale.datasets[level]
+        array: ArrayLike = _open_array(path, dataset.path, mode)
+        names = [str(axis.name) for axis in multiscale.axes]
+        if names[-3:] != ["z", "y", "x"]:
+            raise DataError(f"{path}: expected the last axes to be z, y, x; got {', '.join(names)}")
+        if len(names) > 3:
+            lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
+            array = _Fixed(array, lead)
+        placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
+        return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
 
 
 def is_ome_zarr(path: Path) -> bool:
@@ -296,10 +297,10 @@ def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> Stored
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
-    try:
+    if not any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        raise DataError(f"{path} is no OME-Zarr image: expected a folder with zarr.json or .zattrs in it")
+    with refusing(path):
         return zarr.open_group(path, mode=mode)
-    except (FileNotFoundError, ValueError, OSError) as error:
-        raise DataError(f"{path} is no OME-Zarr image: expected a folder with zarr.json or .zattrs in it") from error
 
 
 def _multiscale(group: zarr.Group, path: Path) -> Multiscale | Multiscale04:

@@ -34,6 +34,9 @@ class StoredArray:
     takes its place::
 
         0/zarr.json   0/c/0/0/0   0/.<random>.partial/c/0/0/0 --> 0/c/0/0/0
+
+    Nobody waits until shards are on the disk, as a journal of finished blocks does: that would halve the speed of
+    copying. A power cut can therefore lose shards of finished blocks; what is torn of them fails its checksum.
     """
 
     def __init__(self, image: Path, name: str, mode: Literal["r", "r+"]) -> None:
