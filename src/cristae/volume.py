@@ -83,6 +83,8 @@ class Volume:
         try:
             return np.asarray(self.array[box.slices])
         except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
             raise _told_apart(error, self.array) from error
 
     def write(self, box: Box, values: np.ndarray) -> None:
@@ -103,6 +105,8 @@ class Volume:
         try:
             cast(Any, self.array)[box.slices] = values
         except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
             raise _told_apart(error, self.array) from error
 
     def _inside(self, box: Box) -> Box:
@@ -113,8 +117,6 @@ class Volume:
 
 def _told_apart(error: RuntimeError | OSError, array: ArrayLike) -> Exception:
     """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
-    if isinstance(error, OSError) and error.errno:
-        return error
     if number := system_error(error):
         return OSError(number, os.strerror(number))
     place = f"{array.image}: " if hasattr(array, "image") else ""
