@@ -82,8 +82,10 @@ class Volume:
         box = self._inside(box or self.grid.box)
         try:
             return np.asarray(self.array[box.slices])
-        except RuntimeError as error:
-            raise _told_apart(error) from error
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise _told_apart(error, self.array) from error
 
     def write(self, box: Box, values: np.ndarray) -> None:
         """Store `values` of shape ``box.shape`` in `box`.
@@ -102,8 +104,10 @@ class Volume:
             )
         try:
             cast(Any, self.array)[box.slices] = values
-        except RuntimeError as error:
-            raise _told_apart(error) from error
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise _told_apart(error, self.array) from error
 
     def _inside(self, box: Box) -> Box:
         if not self.grid.box.contains(box):
@@ -111,8 +115,11 @@ class Volume:
         return box
 
 
-def _told_apart(error: RuntimeError) -> Exception:
+def _told_apart(error: RuntimeError | OSError, array: ArrayLike) -> Exception:
     """Return what an error of the compiled codecs really is: they put a full disk and a bad checksum in words only."""
     if number := system_error(error):
         return OSError(number, os.strerror(number))
-    return DataError(f"a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again")
+    place = f"{array.image}: " if hasattr(array, "image") else ""
+    return DataError(
+        f"{place}a chunk of this volume is damaged ({error}); restore it from a copy, or make the volume again"
+    )

@@ -19,7 +19,9 @@ from PIL import Image
 
 from cristae.geometry import Grid
 from cristae.io.mib import write_mib
+from cristae.io.ome_zarr import create_volume
 from cristae.io.opened import Material
+from cristae.io.webknossos import write_webknossos
 from cristae.volume import Volume
 
 SIZE = (45.0, 4.6, 5.2)
@@ -206,3 +208,30 @@ LABELS: dict[str, Callable[[Path], Path]] = {
     "amira labels": lambda folder: amira(folder / "e.am", painted(), codec="HxByteRLE"),
 }
 """Importers of labels."""
+
+
+def ome_zarr(path: Path, values: np.ndarray, kind: str) -> Path:
+    stored = create_volume(path, Grid(values.shape, SIZE), values.dtype, kind)
+    stored.write(stored.grid.box, values)
+    return path
+
+
+def slices(path: Path, values: np.ndarray) -> Path:
+    path.mkdir()
+    for z, plane in enumerate(values):
+        tiff(path / f"z{z:03}.tif", plane, compression="zlib" if z % 2 else None)
+    return path
+
+
+def webknossos(path: Path) -> Path:
+    return write_webknossos(Volume(painted(), Grid(SHAPE, SIZE), "labels"), path, "nucleus")
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], Path], bool]] = {
+    "ome-zarr": (lambda folder: ome_zarr(folder / "a.ome.zarr", grey(), "image"), False),
+    "ome-zarr labels": (lambda folder: ome_zarr(folder / "b.ome.zarr", painted(), "labels"), True),
+    "slices": (lambda folder: slices(folder / "slices", grey()), False),
+    "slices labels": (lambda folder: slices(folder / "painted", painted()), True),
+    "webknossos": (lambda folder: webknossos(folder / "dataset"), True),
+}
+"""Importers of folders, and whether they are of labels."""

@@ -10,6 +10,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+import scipy.io
 from format_files import (
     IMAGES,
     LABELS,
@@ -336,3 +337,50 @@ def test_the_registry_knows_its_files(tmp_path):
     (tmp_path / "junk.nrrd").write_text("no header")
     refused(tmp_path / "junk.nrrd", "damaged or not what its name says")
     assert nrrd.__version__
+
+
+@pytest.mark.parametrize("keywords", [{}, {"chunks": (1, 64, 64)}, {"chunks": (1, 64, 64), "compression": "gzip"}])
+def test_a_dataset_that_nobody_wrote_to_is_background(tmp_path, keywords):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("labels", (5, 64, 64), np.uint8, fillvalue=3, **keywords)
+    assert (open_format(tmp_path / "a.h5").array[EVERYTHING] == 3).all()
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("labels", (10**6, 10**5, 10**5), np.uint8, chunks=(1, 64, 64))
+    refused(tmp_path / "b.h5", "more than it holds")
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 50, 3), (5, 40, 50, 3), (1, 40, 50, 4), (40, 50, 3)])
+def test_channels_behind_the_axes_are_no_voxels(tmp_path, shape):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = np.zeros(shape, np.uint8)
+    with pytest.raises(DataError, match="channels"):
+        open_format(tmp_path / "a.h5")
+
+
+def test_a_narrow_volume_is_one_where_its_axes_have_names(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = np.zeros((40, 50, 3), np.uint8)
+        for axis, key in enumerate("zyx"):
+            file["image"].dims[axis].label = key
+    assert open_format(tmp_path / "a.h5").array.shape == (40, 50, 3)
+
+
+def test_notes_in_a_model_are_not_lost_without_a_word(tmp_path):
+    path = model(tmp_path / "a.model", painted())
+    assert open_format(path).notes == ()
+    with h5py.File(path, "r+") as file:
+        texts = [np.frombuffer(text.encode("utf-16-le"), np.uint16)[:, None] for text in ("one", "two")]
+        references = [file.create_dataset(f"#refs#/n{i}", data=text).ref for i, text in enumerate(texts)]
+        file.create_dataset("labelText", (1, 2), h5py.ref_dtype)[0, :] = references
+        file["labelValue"], file["labelPosition"] = np.ones((1, 2)), np.ones((4, 2))
+    assert "2 annotations" in open_format(path).notes[0]
+    source = open_labels(path, SHAPE, LabelRules({"nucleus": None}))
+    assert "a.model: 2 annotations (texts at points) are not imported" in source.notes[0]
+    path = model5(tmp_path / "b.model", painted())
+    facts = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    facts["labelText"] = np.array(["one"], object)[:, None]
+    scipy.io.savemat(path, facts, appendmat=False)
+    assert "1 annotation " in open_format(path).notes[0]
+    facts["labelText"] = np.zeros((0, 0))
+    scipy.io.savemat(path, facts, appendmat=False)
+    assert open_format(path).notes == ()

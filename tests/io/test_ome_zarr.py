@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import ome_zarr_models
 import pytest
+import tensorstore
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,6 +275,66 @@ def test_a_shard_that_was_cut_short_does_not_read_as_grey_values(tmp_path):
     shard = next(file for file in (path / "0").rglob("*") if file.is_file() and file.name != "zarr.json")
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(DataError, match="damaged"):
+        open_volume(path).read()
+
+
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_no_damaged_chunk_is_read_as_voxels_in_whole_or_in_part(tmp_path, kind):
+    values = np.random.default_rng(0).integers(0, 3 if kind == "labels" else 250, (5, 40, 44)).astype(np.uint16)
+    path = stored(tmp_path / "a.ome.zarr", values, kind=kind)
+    shard = path / "0" / "c" / "0" / "0" / "0"
+    whole = shard.read_bytes()
+    random = np.random.default_rng(1)
+    for place in random.integers(0, len(whole), 60):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(random.integers(8))
+        shard.write_bytes(content)
+        for box in (None, Box((1, 3, 4), (3, 30, 20))):
+            with pytest.raises(DataError, match="a chunk of this volume is damaged"):
+                open_volume(path).read(box)
+    shard.write_bytes(b"")
+    with pytest.raises(DataError, match="damaged"):
+        open_volume(path).read()
+
+
+def test_volumes_without_checksums_are_read_and_written_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        codecs = ome_zarr._codecs
+        before.setattr(ome_zarr, "_codecs", lambda dtype, kind: codecs(dtype, kind)[:1])
+        path = stored(tmp_path / "a.ome.zarr", grey((3, 600, 40)))
+    assert len(zarr.open_array(path / "0").metadata.codecs[0].codecs) == 2
+    volume = open_volume(path, mode="r+")
+    volume.write(Box((0, 0, 0), (1, 600, 40)), grey((1, 600, 40), seed=3))
+    expected = np.concatenate([grey((1, 600, 40), seed=3), grey((3, 600, 40))[1:]])
+    assert (open_volume(path).read() == expected).all()
+    build_pyramid(path)
+    assert (open_volume(path, 1).read() == reduce_block(expected, (1, 2, 2), "image")).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint32"])
+def test_others_read_what_we_store(tmp_path, dtype):
+    path = stored(tmp_path / "a.ome.zarr", grey((3, 40, 50), dtype), kind="image" if dtype == "uint8" else "labels")
+    store = tensorstore.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "0")}}).result()
+    assert (store.read().result() == grey((3, 40, 50), dtype)).all()
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        assert (zarr.open_array(path / "0")[:] == grey((3, 40, 50), dtype)).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"zarr_format": 3}', b'{"zarr_format": 7}'])
+def test_a_level_with_damaged_metadata_is_a_data_error(tmp_path, content):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)))
+    (path / "0" / "zarr.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.ome\.zarr/0 is damaged"):
+        open_volume(path)
+
+
+def test_chunks_that_nobody_could_hold_are_refused(tmp_path):
+    path = stored(tmp_path / "a.ome.zarr", grey((2, 3, 4)))
+    text = json.loads((path / "0" / "zarr.json").read_text())
+    text["chunk_grid"]["configuration"]["chunk_shape"] = [2, 30000, 400000]
+    text["codecs"][0]["configuration"]["chunk_shape"] = [2, 30000, 400000]
+    (path / "0" / "zarr.json").write_text(json.dumps(text))
+    with pytest.raises(DataError, match="claims chunks of 24000000000 bytes"):
         open_volume(path).read()
 
 

@@ -91,7 +91,7 @@ def test_inverted_contrast_is_turned_and_missing_slices_stay_black(tmp_path, dty
     top = np.iinfo(plain.dtype).max
     for z in (0, 1, 3, 4):
         box = Box((z, 1, 2), (z + 1, 5, 7))
-        assert (turned.read(box) == top - plain.read(box)).all()
+        assert (turned.read(box) == np.maximum(top - plain.read(box), 1)).all()  # 0 is what is missing
     assert (turned.read()[2] == 0).all()
     assert turned.dtype == plain.dtype
 
@@ -135,3 +135,41 @@ def test_a_gap_in_the_numbering(tmp_path):
     (source / "bx_003.tif").unlink()
     with pytest.raises(DataError, match="1 slices are missing from the numbering: 3"):
         open_images(source, SIZE)
+
+
+def whites(path, white):
+    path.mkdir()
+    for z in range(6):
+        kind = "miniswhite" if z in white else "minisblack"
+        tifffile.imwrite(path / f"bx_{z:03}.tif", grey((8, 9)), photometric=kind)
+    return path
+
+
+def test_slices_of_either_contrast_do_not_go_into_one_volume(tmp_path):
+    with pytest.raises(DataError, match=r"bx_002\.tif declares 0 to be white, bx_000\.tif to be black"):
+        open_images(whites(tmp_path / "a", {2}), SIZE)
+    with pytest.raises(DataError, match=r"bx_001\.tif declares 0 to be black, bx_000\.tif to be white"):
+        open_images(whites(tmp_path / "b", {0, 2}), SIZE)
+    opened = open_images(whites(tmp_path / "c", range(6)), SIZE)
+    assert "declare 0 to be white; grey values are kept as stored, unless you invert them" in opened.notes[0]
+    assert (opened.volume.read()[3] == grey((8, 9))).all()
+    assert open_images(whites(tmp_path / "d", ()), SIZE).notes == ()
+
+
+def test_a_slice_that_states_another_voxel_size_than_the_first_is_named(tmp_path):
+    (tmp_path / "f").mkdir()
+    for z, nm in enumerate((4.6, 4.6, 9.2, 4.61, 4.6, 9.2)):
+        tifffile.imwrite(
+            tmp_path / "f" / f"z{z}.tif",
+            grey((8, 9)),
+            photometric="minisblack",
+            resolution=(1e7 / nm, 1e7 / nm),
+            resolutionunit="CENTIMETER",
+        )
+    opened = open_images(tmp_path / "f", SIZE)
+    assert opened.notes == (
+        "2 of 6 files state another voxel size than z0.tif: ? × 9.2 × 9.2 nm in z2.tif, not ? × 4.6 × 4.6",
+    )
+    tifffile.imwrite(tmp_path / "f" / "z2.tif", grey((8, 9)), photometric="minisblack")
+    (tmp_path / "f" / "z5.tif").unlink()
+    assert open_images(tmp_path / "f", SIZE).notes == ()  # one that states none says nothing else

@@ -7,9 +7,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
+from cristae.io.images import open_images
+from cristae.io.label_rules import LabelRules
+from cristae.io.labels import open_labels
 from cristae.io.tags import voxel_size_of
 from cristae.io.tiff import TiffStack, write_folder, write_stack
 from cristae.volume import Volume
@@ -207,3 +211,41 @@ def test_every_slice_is_told(tmp_path):
     told = []
     write_stack(volume(grey((20, 3, 4))), tmp_path / "a.tif", told=lambda done, total: told.append((done, total)))
     assert told == [(z, 20) for z in range(1, 21)]
+
+
+def test_packed_bits_are_more_voxels_than_bytes(tmp_path):
+    mask = np.zeros((4400, 4400), bool)  # 2.4 MB of 19 million voxels
+    mask[100:3000, 50:4000] = True
+    Image.fromarray(mask).save(tmp_path / "mask.tif")
+    assert (tmp_path / "mask.tif").stat().st_size < mask.size // 7
+    assert (TiffStack(tmp_path / "mask.tif")[EVERYTHING][0] == mask).all()
+    values = np.random.default_rng(0).integers(0, 4096, (2, 1600, 1600)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "twelve.tif", values, bitspersample=12, photometric="minisblack")
+    assert (TiffStack(tmp_path / "twelve.tif")[EVERYTHING] == values).all()
+    source = open_labels(tmp_path / "mask.tif", (1, *mask.shape), LabelRules({"nucleus": None}))
+    assert (next(source.slices()).layers["nucleus"] == mask).all()
+
+
+def test_packed_bits_that_are_cut_short_are_refused(tmp_path):
+    Image.fromarray(np.ones((4400, 4400), bool)).save(tmp_path / "mask.tif")
+    content = bytearray((tmp_path / "mask.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "mask.tif") as file:
+        place = file.pages.first.tags["ImageLength"].valueoffset
+    content[place : place + 4] = (44000).to_bytes(4, "little")
+    (tmp_path / "mask.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"mask\.tif"):
+        TiffStack(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_channels_and_times_are_taken_for_slices_with_a_word(tmp_path, kind):
+    values = grey((3, 32, 40))
+    rules = LabelRules({"nucleus": None})
+    for axes, called in (("CYX", "channels"), ("TYX", "points in time"), ("ZYX", "")):
+        path = tmp_path / f"{axes}.tif"
+        tifffile.imwrite(path, values, **{kind: True}, metadata={"axes": axes}, photometric="minisblack")
+        opened = open_images(path, SIZE)
+        assert (opened.volume.read() == values).all()
+        assert opened.notes == open_labels(path, (3, 32, 40), rules).notes
+        said = f"{axes}.tif: its 3 {called} are taken for slices; if they are none, save one of them by itself"
+        assert opened.notes == ((said,) if called else ())

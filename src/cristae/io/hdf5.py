@@ -25,6 +25,7 @@ _SPARSE = 2**20
 """Chunks of a single value are often left out; a file may hold that many times fewer bytes than its voxels."""
 _MOST_LISTED = 40
 _DEEPEST = 32
+_MOST_CHANNELS = 4
 
 
 class StoredDataset:
@@ -245,6 +246,9 @@ def check_dataset(dataset: h5py.Dataset, path: Path) -> None:
     flat = (1, 1, *shape)[-3:] if len(shape) < 3 else shape
     if stored > size:
         raise DataError(f"{path} is cut short: {dataset.name} should take {stored} bytes; copy it again")
+    if stored == 0:  # nobody wrote to it yet: all of it is the fill value
+        check_holds(path, (1, 1, int(np.prod(flat, dtype=object))), itemsize, _SPARSE * size)
+        return
     if dataset.chunks is None:
         check_holds(path, (1, 1, int(np.prod(flat, dtype=object))), itemsize, size)
         return
@@ -293,6 +297,7 @@ def _axes(dataset: h5py.Dataset, path: Path) -> tuple[tuple[int, int, int], tupl
             places[0] = (rest or others)[0]
     else:
         long = [i for i in range(n) if dataset.shape[i] > 1]
+        _refuse_channels(dataset, long, path)
         places = long if len(long) == 3 else list(range(max(0, n - 3), n))
     if len(places) != 3 or len(set(places)) != 3:
         raise DataError(f"{path}: {dataset.name} has {n} axes; expected slices, rows and columns")
@@ -307,6 +312,16 @@ def _axes(dataset: h5py.Dataset, path: Path) -> tuple[tuple[int, int, int], tupl
     turned = places != sorted(places)
     notes = (f"{path.name}: axes {keys} are turned to z, y, x",) if turned else ()
     return (z, y, x), notes
+
+
+def _refuse_channels(dataset: h5py.Dataset, long: list[int], path: Path) -> None:
+    """Refuse pictures whose last axis is red, green and blue, and not x."""
+    sides = [dataset.shape[i] for i in long]
+    if len(sides) >= 3 and sides[-1] <= _MOST_CHANNELS and min(sides[-3:-1]) > _MOST_CHANNELS:
+        raise DataError(
+            f"{path}: {dataset.name} of shape {'×'.join(map(str, dataset.shape))} ends in {sides[-1]} channels, as "
+            "colour pictures do; expected slices, rows and columns. Save one channel by itself, or name the axes"
+        )
 
 
 def _axis_keys(dataset: h5py.Dataset) -> str:

@@ -5,17 +5,15 @@ Whatever they hold, what comes out are grey values of 8 or 16 bit from 0, and a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cristae.errors import DataError
-from cristae.geometry import Grid, Nanometres, Voxels, blocks
+from cristae.geometry import Grid, Nanometres, Voxels
+from cristae.io.grey import Inverted, as_grey
 from cristae.io.ome_zarr import is_ome_zarr, open_volume
-from cristae.io.opened import reads_parts, stated
+from cristae.io.opened import stated
 from cristae.io.registry import SUFFIXES, format_of, open_format, split_source
 from cristae.io.slices import (
     IMAGE_SUFFIXES,
@@ -61,52 +59,6 @@ class ImageSource:
     stated: Lengths = (None, None, None)
 
 
-class Rescaled:
-    """Signed or floating-point grey values mapped linearly to uint16: `low` becomes 0, one unit `gain` steps."""
-
-    dtype: np.dtype[Any] = np.dtype(np.uint16)
-
-    def __init__(self, array: ArrayLike, low: float, gain: float) -> None:
-        self._array, self._low, self._gain = array, low, gain
-        self.shape, self.reads_parts = array.shape, reads_parts(array)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        values = np.asarray(self._array[index], np.float64)
-        return np.rint((values - self._low) * self._gain).clip(0, 65535).astype(np.uint16)
-
-
-class Shifted:
-    """Signed bytes moved up by 128, so that −128 becomes 0; uint8."""
-
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
-
-    def __init__(self, array: ArrayLike) -> None:
-        self._array = array
-        self.shape, self.reads_parts = array.shape, reads_parts(array)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self._array[index]).view(np.uint8) ^ np.uint8(128)
-
-
-class Inverted:
-    """Grey values taken from the largest of their type; slices at `missing` z, and what fills up others, stay 0."""
-
-    def __init__(self, array: ArrayLike, missing: Sequence[int]) -> None:
-        self._array, self._missing = array, frozenset(missing)
-        self._extents: Mapping[int, tuple[int, int]] = getattr(array, "extents", {})
-        self.shape, self.dtype, self.reads_parts = array.shape, np.dtype(array.dtype), reads_parts(array)
-
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
-        values = np.asarray(self._array[index])
-        inverted = np.iinfo(self.dtype).max - values
-        for i, z in enumerate(range(*index[0].indices(self.shape[0]))):
-            height, width = (0, 0) if z in self._missing else self._extents.get(z, self.shape[1:])
-            first_row, first_column = index[1].indices(self.shape[1])[0], index[2].indices(self.shape[2])[0]
-            inverted[i, max(0, height - first_row) :] = 0
-            inverted[i, :, max(0, width - first_column) :] = 0
-        return inverted
-
-
 def open_images(
     source: Path | str,
     voxel_size: Nanometres | None,
@@ -129,7 +81,7 @@ def open_images(
     pad
         Fill slices that are smaller than the largest with 0 instead of refusing.
     invert
-        Make dark bright and bright dark; slices that are missing stay 0.
+        Make dark bright and bright dark; slices that are missing, and what fills up others, stay 0.
 
     Returns
     -------
@@ -152,9 +104,9 @@ def open_images(
             f"{path} does not exist; give a folder of slices, an OME-Zarr, or a file that ends in "
             f"{', '.join((*IMAGE_SUFFIXES, *SUFFIXES))}"
         )
-    array, notes = _as_grey(opened.volume.array, opened.files, path)
+    array, notes = as_grey(opened.volume.array, opened.files, path)
     if invert:
-        array = Inverted(array, opened.missing)
+        array = Inverted(array)
     grid, more = _grid(opened.volume.shape, voxel_size, lengths, path)
     seen, told = Volume(array, grid, "image"), (*opened.notes, *notes, *more)
     return replace(opened, volume=seen, notes=told, stated=lengths)
@@ -162,7 +114,11 @@ def open_images(
 
 def same_voxel_size(a: Nanometres, b: Nanometres) -> bool:
     """Say whether two voxel sizes differ by less than 1 % along each axis."""
-    return all(abs(m - n) <= 0.01 * max(m, n) for m, n in zip(a, b, strict=True))
+    return not any(_differ(m, n) for m, n in zip(a, b, strict=True))
+
+
+def _differ(a: float, b: float) -> bool:
+    return abs(a - b) > 0.01 * max(a, b)
 
 
 def _open_folder(source: Path, allow_missing: bool, pad: bool) -> tuple[ImageSource, Lengths]:
@@ -172,10 +128,25 @@ def _open_folder(source: Path, allow_missing: bool, pad: bool) -> tuple[ImageSou
     if len(paths) == 1:
         return _open_file(paths[0], "")
     folder = open_folder(source, paths, allow_missing=allow_missing, pad=pad)
-    first = source / folder.files[0]
-    lengths = lengths_of(first) if first.suffix.lower() in TIFF_SUFFIXES else _UNKNOWN
-    opened = ImageSource(_raw(folder.array), folder.missing, folder.files, folder.first_number, folder.notes)
-    return opened, lengths
+    lengths, notes = _lengths_in(source, folder.files)
+    told = (*folder.notes, *notes)
+    return ImageSource(_raw(folder.array), folder.missing, folder.files, folder.first_number, told), lengths
+
+
+def _lengths_in(source: Path, files: Sequence[str]) -> tuple[Lengths, tuple[str, ...]]:
+    """Return the voxel size that the first slice states, and what to say where others state another."""
+    first, *others = (lengths_of(source / name) if _is_tiff(name) else _UNKNOWN for name in files)
+    odd = [
+        (name, lengths)
+        for name, lengths in zip(files[1:], others, strict=True)
+        if any(mine and theirs and _differ(mine, theirs) for mine, theirs in zip(first, lengths, strict=True))
+    ]
+    if not odd:
+        return first, ()
+    return first, (
+        f"{len(odd)} of {len(files)} files state another voxel size than {files[0]}: {_nm(odd[0][1])} nm in "
+        f"{odd[0][0]}, not {_nm(first)}",
+    )
 
 
 def _open_file(source: Path, inside: str) -> tuple[ImageSource, Lengths]:
@@ -192,9 +163,10 @@ def _open_file(source: Path, inside: str) -> tuple[ImageSource, Lengths]:
     if source.suffix.lower() not in TIFF_SUFFIXES:
         return ImageSource(_raw(SliceFiles([source], header)), files=(source.name,)), _UNKNOWN
     stack = TiffStack(source)
-    notes: tuple[str, ...] = ()
+    notes = stack.notes
     if stack.inverted:
-        notes = (f"{source.name} declares 0 to be white; grey values are kept as stored, unless you invert them",)
+        said = f"{source.name} declares 0 to be white; grey values are kept as stored, unless you invert them"
+        notes = (*notes, said)
     return ImageSource(_raw(stack), files=(source.name,), notes=notes), lengths_of(source)
 
 
@@ -208,49 +180,14 @@ def _open_zarr(source: Path) -> tuple[ImageSource, Lengths]:
     return ImageSource(volume, files=(source.name,)), lengths
 
 
-def _as_grey(array: ArrayLike, files: Sequence[str], source: Path) -> tuple[ArrayLike, tuple[str, ...]]:
-    dtype = np.dtype(array.dtype)
-    if 0 in array.shape:
-        raise DataError(f"{source} holds no voxels: its shape is {tuple(array.shape)}")
-    if dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        return array, ()
-    if dtype == np.dtype(np.int8):
-        return Shifted(array), ("signed 8-bit grey values are moved up by 128, so that -128 becomes 0",)
-    if dtype.kind != "f" and dtype != np.dtype(np.int16):
-        raise DataError(f"{source}: expected 8- or 16-bit grey values, got {dtype}; convert to 8- or 16-bit grey")
-    low, high = _range(array, files, source)
-    gain = 65535 / (high - low) if dtype.kind == "f" and high > low else 1.0
-    return Rescaled(array, low, gain), (f"{dtype} grey values {low:.6g} to {high:.6g} are mapped to 16 bit from 0",)
-
-
-def _range(array: ArrayLike, files: Sequence[str], source: Path) -> tuple[float, float]:
-    """Find the smallest and largest grey value in one pass, and refuse what is no number."""
-    low, high = np.inf, -np.inf
-    depth, height, width = array.shape
-    step = (16, 1024, 1024) if hasattr(array, "chunks") else (1, height, width)
-    for block in blocks(Grid((depth, height, width), (1.0, 1.0, 1.0)).box, step):
-        values = np.asarray(array[block.write.slices])
-        bad = ~np.isfinite(values)
-        if bad.any():
-            z = block.write.start[0] + int(np.argmax(bad.any(axis=(1, 2))))
-            name = f" ({files[z]})" if len(files) == depth > 1 else ""
-            raise DataError(
-                f"{source}: slice {z}{name} holds NaN or infinite grey values; expected numbers. Replace them (in "
-                "Fiji: Process > Math > NaN Background) or convert to 8- or 16-bit grey"
-            )
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return low, high
-
-
 def _grid(shape: Voxels, voxel_size: Nanometres | None, lengths: Lengths, source: Path) -> tuple[Grid, tuple[str, ...]]:
     chosen = voxel_size or stated([length or 0.0 for length in lengths])
     if chosen is None:
         raise DataError(f"{source} does not state its voxel size; give it in nm along z, y, x")
     notes: tuple[str, ...] = ()
     known = [(mine, theirs) for mine, theirs in zip(chosen, lengths, strict=True) if theirs]
-    if any(abs(mine - theirs) > 0.01 * max(mine, theirs) for mine, theirs in known):
-        said = " × ".join(f"{length:.6g}" if length else "?" for length in lengths)
-        notes = (f"the file states a voxel size of {said} nm; yours of {_nm(chosen)} nm is used",)
+    if any(_differ(mine, theirs) for mine, theirs in known):
+        notes = (f"the file states a voxel size of {_nm(lengths)} nm; yours of {_nm(chosen)} nm is used",)
     try:
         return Grid(shape, chosen), notes
     except ValueError as error:
@@ -262,5 +199,9 @@ def _raw(array: ArrayLike) -> Volume:
     return Volume(array, Grid((depth, height, width), (1.0, 1.0, 1.0)))
 
 
-def _nm(size: Nanometres) -> str:
-    return " × ".join(f"{length:.6g}" for length in size)
+def _nm(size: Lengths) -> str:
+    return " × ".join(f"{length:.6g}" if length else "?" for length in size)
+
+
+def _is_tiff(name: str) -> bool:
+    return name.lower().endswith(TIFF_SUFFIXES)

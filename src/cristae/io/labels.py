@@ -140,7 +140,11 @@ def _from_file(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:
         return LabelSource(source, _sorted(places), lambda page: read_slice(source), rules)
     stack, everything = TiffStack(source), slice(None)
     pages = _sorted(places) if header.shape[0] == len(places) else tuple((z, z) for z in sorted(places))
-    return LabelSource(source, pages, lambda page: stack[slice(page, page + 1), everything, everything][0], rules)
+
+    def read(page: int) -> np.ndarray:
+        return stack[slice(page, page + 1), everything, everything][0]
+
+    return LabelSource(source, pages, read, rules, stack.notes)
 
 
 def _from_zarr(source: Path, shape: Voxels, rules: LabelRules) -> LabelSource:

@@ -90,7 +90,9 @@ def _inflated(path: Path, content: memoryview) -> bytes:
     n_bytes = min(int.from_bytes(head[4:8], "little"), int.from_bytes(head[4:8], "big"))
     if n_bytes > _RATIO * len(content):
         raise DataError(f"{path} is damaged: a variable claims {n_bytes} bytes, more than it can hold")
-    return head + decoder.decompress(decoder.unconsumed_tail, max(1, n_bytes))
+    rest = decoder.decompress(decoder.unconsumed_tail, max(1, n_bytes))
+    decoder.decompress(decoder.unconsumed_tail, 1)  # compares the checksum behind the numbers
+    return head + rest
 
 
 def _element(path: Path, raw: memoryview, at: int, order: Order) -> _Element:

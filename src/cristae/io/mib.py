@@ -31,6 +31,7 @@ _VARIABLE = ("modelVariable", "model_var")
 _NAMES = ("modelMaterialNames", "material_list")
 _COLOURS = ("modelMaterialColors", "color_list")
 _BOX = ("BoundingBox", "bounding_box")
+_TEXTS = "labelText"
 _MOST_NAMES = 65535
 _LONGEST_NAME = 4096
 _TYPES = ((63, "uint8"), (255, "uint8"), (65535, "uint16"), (4294967295, "uint32"))
@@ -66,7 +67,7 @@ def open_mib(path: Path, inside: str = "") -> Opened:
         # MIB itself takes files without names for columns, rows, slices.
         array = Turned(array, (0, 2, 1)) if named else array
         size = _voxel_size(_first(facts, _BOX), tuple(array.shape))
-        return Opened(array, size, (), _materials(path, facts), may_be_turned=True)
+        return Opened(array, size, _notes(path, facts), _materials(path, facts), may_be_turned=True)
 
 
 def write_mib(
@@ -131,7 +132,7 @@ def write_mib(
 
 
 def _known() -> tuple[str, ...]:
-    return (*_VARIABLE, *_NAMES, *_COLOURS, *_BOX, "modelType")
+    return (*_VARIABLE, *_NAMES, *_COLOURS, *_BOX, "modelType", _TEXTS)
 
 
 def _first(facts: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -218,6 +219,14 @@ def _materials(path: Path, facts: dict[str, Any]) -> tuple[Material, ...]:
         colour = (float(row[0]), float(row[1]), float(row[2])) if row is not None else None
         found.append(Material(name, i + 1, colour))
     return tuple(found)
+
+
+def _notes(path: Path, facts: dict[str, Any]) -> tuple[str, ...]:
+    texts = facts.get(_TEXTS)
+    n = len(texts) if isinstance(texts, list) else 0
+    if n == 0:
+        return ()
+    return (f"{path.name}: {n} annotation{'s' * (n > 1)} (texts at points) {'are' if n > 1 else 'is'} not imported",)
 
 
 def _voxel_size(corners: Any, shape: tuple[int, ...]) -> Nanometres | None:

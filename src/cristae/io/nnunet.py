@@ -17,7 +17,7 @@ from cristae.errors import DataError, UsageError
 from cristae.files import write_atomically
 from cristae.io.nifti import write_nifti
 from cristae.io.opened import Material
-from cristae.io.writing import Told, make_folder
+from cristae.io.writing import Told, is_new, make_folder, partial_file
 from cristae.volume import Volume
 
 _ENDING = ".nii.gz"
@@ -51,6 +51,8 @@ def write_nnunet(
     ------
     UsageError
         If the case is there already, the folder is called otherwise, or holds something else.
+    ResourceError
+        If someone else is writing this case.
     DataError
         If the data set has other classes.
     """
@@ -61,23 +63,30 @@ def write_nnunet(
     if sorted(classes.values()) != list(range(len(classes))):
         raise DataError(f"nnU-Net asks for classes 0, 1, 2 … without gaps; got {classes}")
     known = _known(path, classes)
-    files = [path / "imagesTr" / f"{name}_0000{_ENDING}", path / "labelsTr" / f"{name}{_ENDING}"]
-    if any(file.exists() for file in files) and not overwrite:
+    of_image, of_labels = path / "imagesTr" / f"{name}_0000{_ENDING}", path / "labelsTr" / f"{name}{_ENDING}"
+    if (of_image.exists() or of_labels.exists()) and not overwrite:
         raise UsageError(f"{path} has a case {name!r} already; say that it may be replaced (--force)")
-    for file in files:
-        make_folder(file.parent)
-    write_nifti(image, files[0], overwrite=True)
-    write_nifti(labels, files[1], overwrite=True, told=told)
-    known["numTraining"] = len(list((path / "labelsTr").glob(f"[!.]*{_ENDING}")))
-    write_atomically(path / "dataset.json", json.dumps(known, indent=4))
+    make_folder(path)
+    # At once, so that the folder is known for what it is if this is not brought to its end.
+    _note(path, known)
+    # Both are put in place together: an image never stands beside the labels of another.
+    with partial_file(of_labels, True) as new_labels, partial_file(of_image, True) as new_image:
+        write_nifti(image, new_image, overwrite=True)
+        write_nifti(labels, new_labels, overwrite=True, told=told)
+    _note(path, known)
     return path
+
+
+def _note(path: Path, known: dict[str, Any]) -> None:
+    n_cases = len(list((path / "labelsTr").glob(f"[!.]*{_ENDING}")))
+    write_atomically(path / "dataset.json", json.dumps({**known, "numTraining": n_cases}, indent=4))
 
 
 def _known(path: Path, classes: dict[str, int]) -> dict[str, Any]:
     """Return ``dataset.json`` of the data set that is there, or of a new one."""
     file = path / "dataset.json"
     if not file.is_file():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not is_new(path):
             raise UsageError(f"{path} holds something that is no nnU-Net data set; choose another name")
         return {"channel_names": {"0": "EM"}, "labels": classes, "numTraining": 0, "file_ending": _ENDING}
     try:

@@ -23,11 +23,13 @@ from ome_zarr_models.v05.axes import Axis
 from ome_zarr_models.v05.coordinate_transformations import VectorScale, VectorTranslation
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 from pydantic import ValidationError
-from zarr.codecs import BloscCodec
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from cristae.errors import DataError
 from cristae.geometry import Block, Box, Grid, Nanometres, Voxels, blocks
 from cristae.io.levels import factors_of, grids_of, reduce_block
+from cristae.io.opened import refusing
 from cristae.io.stored import StoredArray, clear_partial, times, triple
 from cristae.volume import ArrayLike, Kind, Volume
 
@@ -172,19 +174,20 @@ def open_volume(
     group = _open_group(path, mode)
     if mode == "r+":
         clear_partial(path)  # who opens for writing is the only one
-    multiscale = _multiscale(group, path)
-    if not 0 <= level < len(multiscale.datasets):
-        raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
-    dataset = multiscale.datasets[level]
-    array: ArrayLike = _open_array(path, dataset.path, mode)
-    names = [str(axis.name) for axis in multiscale.axes]
-    if names[-3:] != ["z", "y", "x"]:
-        raise DataError(f"{path}: expected the last axes to be z, y, x; got {', '.join(names)}")
-    if len(names) > 3:
-        lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
-        array = _Fixed(array, lead)
-    placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
-    return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
+    with refusing(path):
+        multiscale = _multiscale(group, path)
+        if not 0 <= level < len(multiscale.datasets):
+            raise DataError(f"{path} has {len(multiscale.datasets)} levels; level {level} was asked for")
+        dataset = multiscale.datasets[level]
+        array: ArrayLike = _open_array(path, dataset.path, mode)
+        names = [str(axis.name) for axis in multiscale.axes]
+        if names[-3:] != ["z", "y", "x"]:
+            raise DataError(f"{path}: expected the last axes to be z, y, x; got {', '.join(names)}")
+        if len(names) > 3:
+            lead = tuple(min(channel, array.shape[i] - 1) if name == "c" else 0 for i, name in enumerate(names[:-3]))
+            array = _Fixed(array, lead)
+        placed = (voxel_size,) if voxel_size else _transforms(multiscale, dataset, path)
+        return Volume(array, Grid(triple(array.shape), *placed), _kind(group))
 
 
 def is_ome_zarr(path: Path) -> bool:
@@ -271,30 +274,33 @@ def _create_level(
         dtype=dtype,
         chunks=chunk,
         shards=shard,
-        compressors=_codec(np.dtype(dtype), kind),
+        compressors=_codecs(np.dtype(dtype), kind),
         fill_value=storage.fill_value,
         dimension_names=("z", "y", "x"),
     )
 
 
-def _codec(dtype: np.dtype[Any], kind: Kind) -> BloscCodec:
+def _codecs(dtype: np.dtype[Any], kind: Kind) -> list[BytesBytesCodec]:
     # Micrographs are noise: zstd saves little more of them than lz4, and takes longer to read.
     name: Literal["lz4", "zstd"] = "lz4" if kind == "image" else "zstd"
-    return BloscCodec(cname=name, clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)
+    packed = BloscCodec(cname=name, clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)
+    # Damaged chunks unpack to other voxels more often than not, so each lies in a frame of zstd with a checksum, at a
+    # level that hardly tries to pack it again. Parts of chunks are read without a look at the codec crc32c.
+    return [packed, ZstdCodec(level=-7, checksum=True)]
 
 
 def _open_array(path: Path, name: str, mode: Literal["r", "r+"] = "r") -> StoredArray:
-    try:
+    if not any((path / name / metadata).is_file() for metadata in ("zarr.json", ".zarray")):
+        raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete")
+    with refusing(path / name):
         return StoredArray(path, name, mode)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} names a level {name!r} that is not there; the copy is incomplete") from error
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
-    try:
+    if not any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        raise DataError(f"{path} is no OME-Zarr image: expected a folder with zarr.json or .zattrs in it")
+    with refusing(path):
         return zarr.open_group(path, mode=mode)
-    except (FileNotFoundError, ValueError, OSError) as error:
-        raise DataError(f"{path} is no OME-Zarr image: expected a folder with zarr.json or .zattrs in it") from error
 
 
 def _multiscale(group: zarr.Group, path: Path) -> Multiscale | Multiscale04:

@@ -55,6 +55,9 @@ IGNORE_NAME = "ignore"
 _RATIO: dict[Codec, int] = {"gzip": 1032, "zlib": 1032, "bzip2": 2**17}
 """How many bytes one compressed byte can stand for, at most."""
 
+_MOST_BEHIND = 256
+"""Up to so many times 64 kB of a compressed stream are read behind the voxels, to come to its checksum."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -193,6 +196,8 @@ class CompressedPlanes:
             self._next += 1
         values = np.frombuffer(self._stream.take(n_bytes), self._stored)
         self._next += 1
+        if self._next == self.shape[0]:
+            self._stream.end()
         return values.reshape(self.shape[1:])
 
 
@@ -221,6 +226,16 @@ class _Stream:
     def skip(self, n_bytes: int) -> None:
         while n_bytes:
             n_bytes -= len(self.take(min(n_bytes, 2**22)))
+
+    def end(self) -> None:
+        """Go on to the checksum behind the voxels, for only then is it compared; what follows it may be anything."""
+        try:
+            for _ in range(_MOST_BEHIND):
+                if not self._inner.read(2**16):
+                    return
+        except gzip.BadGzipFile as error:
+            if "Not a gzipped file" not in str(error):
+                raise
 
     def close(self) -> None:
         self._file.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ _PLUGINS: dict[str, Any] = {".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg"
 _TYPE_OF_MODE = {
     "1": "bool", "L": "uint8", "P": "uint8", "I;16": "uint16", "I;16L": "uint16", "I;16B": "uint16", "I": "int32",
 }  # fmt: skip
+Colour = Literal["grey", "palette", "colour"]
 _DIGITS = re.compile(r"\d+")
 _MOST_PER_BYTE = 8 * 1032
 """Pixels that a byte of a PNG or JPEG can stand for, at most."""
@@ -40,17 +41,22 @@ _STRAYS = 0.1
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself before its pixels are decoded: slices, rows, columns, type and colour."""
+    """What an image file says of itself before its pixels are decoded: slices, rows, columns, type and colour.
+
+    Whether 0 is white does not make two files differ.
+    """
 
     shape: Voxels
     dtype: np.dtype[Any]
-    colour: Literal["grey", "palette", "colour"]
+    colour: Colour
+    inverted: bool = field(default=False, compare=False)
 
 
 class SliceFiles:
     """An array ``(z, y, x)`` with one file per slice; None is a missing slice, which reads as 0.
 
-    Files that are smaller are filled up with 0 at the bottom and at the right; `extents` says by z how large they are.
+    Files that are smaller are filled up with 0 at the bottom and at the right. `extents` says by z how many rows and
+    columns there are of slices that are not whole.
     """
 
     def __init__(
@@ -121,6 +127,8 @@ def open_folder(source: Path, paths: Sequence[Path], *, allow_missing: bool = Fa
     headers = {path: read_header(path) for path in paths}
     paths, notes = _without_strays(paths, headers)
     header = _common(paths, headers, pad)
+    if header.inverted:
+        notes = (*notes, "the files declare 0 to be white; grey values are kept as stored, unless you invert them")
     if pad and any(headers[path].shape != header.shape for path in paths):
         notes = (*notes, f"slices of several sizes are filled up with 0 to {_describe(header)}")
     names = tuple(path.name for path in paths)
@@ -128,7 +136,7 @@ def open_folder(source: Path, paths: Sequence[Path], *, allow_missing: bool = Fa
     if numbers is None:
         order: list[Path | None] = list(paths)
         unnumbered = "file names carry no slice numbers that can be told apart: slices are in the order of the names"
-        return Folder(SliceFiles(order, header, _extents(order, headers)), (), names, 0, (*notes, unnumbered))
+        return Folder(SliceFiles(order, header, _extents(order, headers, header)), (), names, 0, (*notes, unnumbered))
     by_number = _by_number(paths, numbers)
     first, last = min(by_number), max(by_number)
     missing = tuple(number - first for number in range(first, last + 1) if number not in by_number)
@@ -138,7 +146,7 @@ def open_folder(source: Path, paths: Sequence[Path], *, allow_missing: bool = Fa
         notes = (*notes, f"filled with 0: {len(missing)} missing slices, numbers {lost}")
     order = [by_number.get(number) for number in range(first, last + 1)]
     files = tuple(path.name for path in order if path is not None)
-    return Folder(SliceFiles(order, header, _extents(order, headers)), missing, files, first, notes)
+    return Folder(SliceFiles(order, header, _extents(order, headers, header)), missing, files, first, notes)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -172,7 +180,8 @@ def read_header(path: Path) -> Header:
     """
     if path.suffix.lower() in TIFF_SUFFIXES:
         stack = TiffStack(path)
-        return Header(stack.shape, stack.dtype, "colour" if stack.colour else "palette" if stack.palette else "grey")
+        colour: Colour = "colour" if stack.colour else "palette" if stack.palette else "grey"
+        return Header(stack.shape, stack.dtype, colour, stack.inverted)
     try:
         with path.open("rb") as file:
             image = _PLUGINS[path.suffix.lower()](file, str(path))
@@ -275,13 +284,22 @@ def _common(paths: Sequence[Path], headers: dict[Path, Header], pad: bool) -> He
                 f"{path} differs from {paths[0].name}: expected {_describe(first)}, got {_describe(header)}; "
                 f"slices of one volume have one size and type{advice}"
             )
+        if header.inverted != first.inverted:
+            mine, theirs = ("white", "black") if header.inverted else ("black", "white")
+            raise DataError(
+                f"{path} declares 0 to be {mine}, {paths[0].name} to be {theirs}; slices of one volume have one "
+                "contrast. Invert those that are unlike the others, or save all of them alike"
+            )
     height, width = (max(headers[path].shape[axis] for path in paths) for axis in (1, 2))
-    return Header((1, height, width), first.dtype, first.colour)
+    return replace(first, shape=(1, height, width))
 
 
-def _extents(order: Sequence[Path | None], headers: Mapping[Path, Header]) -> dict[int, tuple[int, int]]:
-    sizes = {z: headers[path].shape for z, path in enumerate(order) if path is not None}
-    return {z: (height, width) for z, (_, height, width) in sizes.items()}
+def _extents(
+    order: Sequence[Path | None], headers: Mapping[Path, Header], header: Header
+) -> dict[int, tuple[int, int]]:
+    """Return rows and columns of the slices that are smaller than the largest, or missing."""
+    shapes = [headers[path].shape if path is not None else (1, 0, 0) for path in order]
+    return {z: (height, width) for z, (_, height, width) in enumerate(shapes) if (height, width) != header.shape[1:]}
 
 
 def _by_number(paths: Sequence[Path], numbers: Sequence[int]) -> dict[int, Path]:
@@ -302,7 +320,7 @@ def _refuse_gaps(source: Path, missing: Sequence[int], n_files: int, allow_missi
     raise DataError(f"{source}: {len(missing)} slices are missing from the numbering: {few(missing)}; {advice}")
 
 
-def _colour(mode: str) -> Literal["grey", "palette", "colour"]:
+def _colour(mode: str) -> Colour:
     if mode == "P":
         return "palette"
     return "grey" if mode in _TYPE_OF_MODE else "colour"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from uuid import uuid4
 import numpy as np
 import zarr
 
+from cristae.errors import CristaeError, DataError
 from cristae.geometry import Box, Voxels, blocks
 
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 _opening = threading.Lock()
 """The configuration of zarr is one for all threads."""
+_LARGEST_CHUNK = 2**31
+"""No chunk that is larger than its volume takes more bytes than this."""
 _PARTIAL = ".*.partial"
 _PARTIAL_METADATA = "zarr.*.partial"
 """What zarr writes before it becomes ``zarr.json``."""
@@ -30,6 +34,9 @@ class StoredArray:
     takes its place::
 
         0/zarr.json   0/c/0/0/0   0/.<random>.partial/c/0/0/0 --> 0/c/0/0/0
+
+    Nobody waits until shards are on the disk, as a journal of finished blocks does: that would halve the speed of
+    copying. A power cut can therefore lose shards of finished blocks; what is torn of them fails its checksum.
     """
 
     def __init__(self, image: Path, name: str, mode: Literal["r", "r+"]) -> None:
@@ -39,12 +46,22 @@ class StoredArray:
         self.shape, self.dtype = self._array.shape, self._array.dtype
         self.chunks = self._array.chunks
         self.shard = self._array.shards or self._array.chunks
+        n_bytes = math.prod(self.chunks) * self.dtype.itemsize
+        if n_bytes > max(_LARGEST_CHUNK, math.prod(self.shape) * self.dtype.itemsize):
+            raise DataError(f"{self._folder} claims chunks of {n_bytes} bytes: it is damaged; restore it from a copy")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredArray, (self.image, self._name, self._mode)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._array[index]
+        try:
+            return self._array[index]
+        except (CristaeError, RuntimeError, OSError):  # of the fast codecs; `Volume` says what they are
+            raise
+        except Exception as error:  # of codecs of others, anything
+            raise DataError(
+                f"{self._folder} is damaged ({error!r}); restore it from a copy, or make it again"
+            ) from error
 
     def __setitem__(self, index: tuple[slice, slice, slice], values: np.ndarray) -> None:
         if self._mode == "r":

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ import numpy as np
 import tifffile
 
 from cristae.errors import DataError, UsageError
-from cristae.geometry import Box, Nanometres, Voxels
+from cristae.geometry import Nanometres, Voxels
+from cristae.io.writing import Told, alone, partial_file, remove, slabs
 from cristae.volume import Volume
-
-Told = Callable[[int, int], object]
-"""Called with the number of slices written and their total."""
 
 READ_ERRORS = (Exception,)
 """What decoders raise on damaged files: anything, from ZeroDivisionError to errors of their own."""
@@ -30,7 +27,6 @@ READ_ERRORS = (Exception,)
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _BIG = 2**32 - 2**25
 """From this many bytes on, offsets no longer fit a classic TIFF."""
-_SLAB_BYTES = 2**28
 _RATIO = {1: 1, 5: 4096, 7: 512, 8: 1032, 32773: 128, 32946: 1032}
 """How many bytes one byte of a page can stand for, at most, by the number of its compression."""
 _LARGEST_RATIO = 2**15
@@ -80,16 +76,17 @@ class TiffStack:
         self.colour = "S" in first.axes
         self.palette = keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
         self.inverted = keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        shape = [n for n, axis in zip(first.shape, first.axes, strict=True) if axis != "S"]
-        shape = [n for n in shape[:-2] if n != 1] + shape[-2:]
-        if len(shape) < 3:
-            shape = [len(series), *shape]
-        if len(shape) != 3:
+        sides = [(n, axis) for n, axis in zip(first.shape, first.axes, strict=True) if axis != "S"]
+        sides = [(n, axis) for n, axis in sides[:-2] if n != 1] + sides[-2:]
+        if len(sides) < 3:
+            sides = [(len(series), "I"), *sides]
+        if len(sides) != 3:
             raise DataError(
                 f"{self.path}: expected slices along one axis, got an image of shape {first.shape} with axes "
                 f"{first.axes}; save one channel and one time point as a stack"
             )
-        self.shape: Voxels = (shape[0], shape[1], shape[2])
+        self.notes = _said_of_axis(self.path.name, *sides[0])
+        self.shape: Voxels = (sides[0][0], sides[1][0], sides[2][0])
         self.dtype = np.dtype(first.dtype).newbyteorder("=")
         self._offset = first.dataoffset if len(series) == 1 else None
         self._stored = np.dtype(first.dtype).newbyteorder(file.byteorder)
@@ -128,7 +125,8 @@ class TiffStack:
 
     def _check_decoded(self, page: Any, n_stored: int) -> None:
         """Compare what pages claim to be decoded with what they are stored in."""
-        most = _RATIO.get(int(page.compression), _LARGEST_RATIO) * n_stored
+        unpacked = 8 * self._stored.itemsize / int(page.bitspersample)  # eight voxels of a mask may share a byte
+        most = _RATIO.get(int(page.compression), _LARGEST_RATIO) * n_stored * max(1.0, unpacked)
         claimed = max(math.prod(self.shape), math.prod(int(n) for n in page.chunks)) * self._stored.itemsize
         if claimed > most + 2**20:
             raise DataError(f"{self.path} claims {claimed} bytes of pixels, more than it can hold: it is damaged")
@@ -188,6 +186,14 @@ class TiffStack:
         return values.reshape(per_page, *self.shape[1:])[z % per_page]
 
 
+def _said_of_axis(name: str, n: int, axis: str) -> tuple[str, ...]:
+    """Return what to say of a stack whose axis is not called z. Python's writers call it channels unless told."""
+    called = {"C": "channels", "T": "points in time"}.get(axis)
+    if called is None or n == 1:
+        return ()
+    return (f"{name}: its {n} {called} are taken for slices; if they are none, save one of them by itself",)
+
+
 def _n_stored(page: Any) -> int:
     return int(sum(page.databytecounts))
 
@@ -224,29 +230,26 @@ def write_stack(volume: Volume, path: Path, *, overwrite: bool = False, told: To
     ------
     UsageError
         If there is a file already.
+    ResourceError
+        If someone else is writing there.
     DataError
         If OME-TIFF has no name for the type of the voxels.
     """
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already; choose another name, or say that it may be overwritten (--force)")
     if volume.dtype.name not in _OME_TYPES:
         raise DataError(f"expected voxels of type {', '.join(_OME_TYPES)} for a TIFF, got {volume.dtype}")
-    _make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.partial")
     n_bytes = volume.grid.box.n_voxels * volume.dtype.itemsize
-    try:
-        with tifffile.TiffWriter(partial, bigtiff=n_bytes > _BIG, ome=True) as writer:
-            writer.write(
-                _slices(volume, told),
-                shape=volume.shape,
-                dtype=volume.dtype,
-                photometric="minisblack",
-                compression=_compression(volume),
-                metadata={"axes": "ZYX", **_physical_size(volume.grid.voxel_size)},
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        partial_file(path, overwrite) as partial,
+        tifffile.TiffWriter(partial, bigtiff=n_bytes > _BIG, ome=True) as writer,
+    ):
+        writer.write(
+            _slices(volume, told),
+            shape=volume.shape,
+            dtype=volume.dtype,
+            photometric="minisblack",
+            compression=_compression(volume),
+            metadata={"axes": "ZYX", **_physical_size(volume.grid.voxel_size)},
+        )
     return path
 
 
@@ -285,35 +288,42 @@ def write_folder(
     ------
     UsageError
         If the folder holds anything already.
+    ResourceError
+        If someone else is writing there.
     """
-    if path.exists() and (not path.is_dir() or (not overwrite and any(path.iterdir()))):
-        raise UsageError(
-            f"{path} holds something already; choose another name, or say that it may be overwritten (--force)"
-        )
-    _make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    digits = max(4, len(str(first + volume.shape[0] - 1)))
-    try:
-        for z, values in enumerate(_slices(volume, told)):
-            name = f"{stem}_{first + z:0{digits}}.tif"
-            size_z, size_y, size_x = volume.grid.voxel_size
-            tifffile.imwrite(
-                partial / name,
-                values,
-                photometric="minisblack",
-                compression=_compression(volume),
-                resolution=(1e7 / size_x, 1e7 / size_y),
-                resolutionunit="CENTIMETER",
-                metadata={"spacing_nm": size_z},
+    with alone(path):
+        if path.exists() and (not path.is_dir() or (not overwrite and any(path.iterdir()))):
+            raise UsageError(
+                f"{path} holds something already; choose another name, or say that it may be overwritten (--force)"
             )
-        path.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            file.replace(path / file.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = path.with_name(f".{path.name}.partial")
+        remove(partial)
+        partial.mkdir()
+        try:
+            _write_slices(volume, partial, (stem, first), told)
+            path.mkdir(exist_ok=True)
+            for file in sorted(partial.iterdir()):
+                file.replace(path / file.name)
+        finally:
+            remove(partial)
     return path
+
+
+def _write_slices(volume: Volume, folder: Path, name: tuple[str, int], told: Told | None) -> None:
+    """Write each slice to a file of its own; `name` is what stands before the number, and the first number."""
+    stem, first = name
+    digits = max(4, len(str(first + volume.shape[0] - 1)))
+    size_z, size_y, size_x = volume.grid.voxel_size
+    for z, values in enumerate(_slices(volume, told)):
+        tifffile.imwrite(
+            folder / f"{stem}_{first + z:0{digits}}.tif",
+            values,
+            photometric="minisblack",
+            compression=_compression(volume),
+            resolution=(1e7 / size_x, 1e7 / size_y),
+            resolutionunit="CENTIMETER",
+            metadata={"spacing_nm": size_z},
+        )
 
 
 def _physical_size(voxel_size: Nanometres) -> dict[str, float | str]:
@@ -324,21 +334,11 @@ def _physical_size(voxel_size: Nanometres) -> dict[str, float | str]:
 
 
 def _slices(volume: Volume, told: Told | None) -> Iterator[np.ndarray]:
-    n_slices, height, width = volume.shape
-    step = max(1, min(16, _SLAB_BYTES // max(1, height * width * volume.dtype.itemsize)))
-    for start in range(0, n_slices, step):
-        slab = volume.read(Box((start, 0, 0), (min(start + step, n_slices), height, width)))
-        for z, values in enumerate(slab, start=start):
-            if told:
-                told(z + 1, n_slices)
-            yield np.ascontiguousarray(values)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UsageError(f"{path} is a file, so nothing can be written below it; choose another name") from error
+    for box, slab in slabs(volume, None):
+        for z, values in enumerate(slab, start=box.start[0]):
+            if told:  # before it is handed on: who writes may not ask again after the last one
+                told(z + 1, volume.shape[0])
+            yield values
 
 
 def _compression(volume: Volume) -> str | None:

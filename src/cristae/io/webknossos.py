@@ -11,7 +11,6 @@ Format: https://docs.webknossos.org/webknossos/data/zarr.html
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from cristae.files import write_atomically
 from cristae.geometry import Grid, Voxels
 from cristae.io.levels import factors_of, grids_of
 from cristae.io.tiles import TILE, write_tiles
-from cristae.io.writing import Told, make_folder
+from cristae.io.writing import Told, is_new, make_folder, partial_folder
 from cristae.volume import Volume
 
 _CHUNK = 32
@@ -55,6 +54,8 @@ def write_webknossos(
     ------
     UsageError
         If the layer is there already, or the folder is something else.
+    ResourceError
+        If someone else is writing this layer.
     DataError
         If the format has no type for the voxels, or the dataset has another voxel size.
     """
@@ -64,20 +65,17 @@ def write_webknossos(
     if any(entry["name"] == layer for entry in properties["dataLayers"]) and not overwrite:
         raise UsageError(f"{path} has a layer {layer!r} already; say that it may be replaced (--force)")
     make_folder(path)
-    partial = path / f".{layer}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    # At once, so that the folder is known for what it is if this is not brought to its end.
+    write_atomically(path / _PROPERTIES, json.dumps(properties, indent=4))
+    zarr.open_group(path, mode="a", zarr_format=3)
+    # A layer that is not in the list is what a kill left just before it was entered.
+    with partial_folder(path / layer, overwrite=True) as partial:
         mags, largest = _write(volume, partial, told)
-        if (path / layer).exists():
-            shutil.rmtree(path / layer)
-        partial.rename(path / layer)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     entry = _entry(volume, layer, mags)
     if volume.kind == "labels":
         entry["largestSegmentId"] = largest
+    properties = _properties(path, volume.grid)  # others may have been added meanwhile
     properties["dataLayers"] = [*(one for one in properties["dataLayers"] if one["name"] != layer), entry]
-    zarr.open_group(path, mode="a", zarr_format=3)
     write_atomically(path / _PROPERTIES, json.dumps(properties, indent=4))
     return path
 
@@ -87,7 +85,7 @@ def _properties(path: Path, grid: Grid) -> dict[str, Any]:
     factor = list(reversed(grid.voxel_size))
     file = path / _PROPERTIES
     if not file.is_file():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not is_new(path):
             raise UsageError(f"{path} holds something that is no WebKnossos dataset; choose another name")
         scale = {"factor": factor, "unit": "nanometer"}
         return {"id": {"name": path.name, "team": ""}, "scale": scale, "dataLayers": [], "version": 1}
