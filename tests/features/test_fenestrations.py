@@ -48,9 +48,19 @@ def test_dents_and_solid_things_have_none() -> None:
     far = np.linalg.norm(places(), axis=1).reshape((SIDE,) * 3)
     ball = far < 13
     assert not find_fenestrations(ball).any()
-    cup = ball & ~((far < 8) | (np.hypot(*np.indices((SIDE, SIDE)) - 17)[None] < 6) & (np.arange(SIDE) > 17)[:, None, None])
+    bowl = np.linalg.norm(places() - (12, 0, 0), axis=1).reshape((SIDE,) * 3) < 9
+    cup = ball & ~bowl
     assert (filled(cup) == cup).all()
     assert not find_fenestrations(cup).any()
+
+
+def test_a_pore_with_one_narrow_mouth_is_found() -> None:
+    far = np.linalg.norm(places(), axis=1).reshape((SIDE,) * 3)
+    mouth = (np.hypot(*np.indices((SIDE, SIDE)) - 17)[None] < 2) & (np.arange(SIDE) > 17)[:, None, None]
+    flask = (far < 13) & (far > 7) & ~mouth
+    found = find_fenestrations(flask)
+    assert found[far <= 7].all()
+    assert not found[far > 14].any()
 
 
 def test_a_tunnel_through_the_cup_is_found() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from meshing_solids import awkward, ball, mesh_of
 
 from cristae.errors import ResourceError
 from cristae.io.meshes import write_store
 from cristae.io.neuroglancer_meshes import write_neuroglancer_meshes
 from cristae.meshing.smooth import enclosed_volume
+from meshing_solids import awkward, ball, mesh_of
 
 DracoPy = pytest.importorskip("DracoPy")
 
@@ -91,7 +92,7 @@ def test_fragments_of_coarser_levels_split_in_eight_and_none_gapes(written) -> N
     levels = decoded(written, LARGE)
     assert len(levels[0]) > 20
     sizes = [sum(len(whole) for _, _, whole in level) for level in levels]
-    assert all(finer > 2 * coarser for finer, coarser in zip(sizes, sizes[1:], strict=False))
+    assert all(finer > 2 * coarser for finer, coarser in pairwise(sizes))
     for lod, level in enumerate(levels):
         for _, _, whole in level:
             assert whole.min() >= 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from meshing_solids import awkward, ball, is_closed, mesh_of
 
 from cristae.meshing.octree import FEWEST, build_octree, cut
 from cristae.meshing.smooth import enclosed_volume, surface_area
+from meshing_solids import awkward, ball, is_closed, mesh_of
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,11 @@ def test_fragments_follow_a_z_curve_and_split_in_eight(large) -> None:
     octree = build_octree(*large, per_cell=100)
     for level, fragments in enumerate(octree.levels):
         codes = [
-            sum(((value >> bit) & 1) << (3 * bit + axis) for axis, value in enumerate(fragment.position) for bit in range(8))
+            sum(
+                ((value >> bit) & 1) << (3 * bit + axis)
+                for axis, value in enumerate(fragment.position)
+                for bit in range(8)
+            )
             for fragment in fragments
         ]
         assert codes == sorted(set(codes))

@@ -4,11 +4,11 @@ A voxel lies in a hole if, in some plane of voxels through it, the object is all
 across the three axes, across the six diagonals of faces, and across the four of the cube. What is so found falls into
 parts, and its mouths are counted, the places where a part opens to the outside::
 
-      ring, cut open            dent                 cavity
-      ###.....###            ###.....###            ########
-      ###.....###            ###.....###            ##....##
-      ###.....###            ###########            ########
-      two mouths: kept       one mouth: not a hole  none: kept
+      ring, cut open         dent                     pore               cavity
+      ###.....###            ###.....###            ####.###            ########
+      ###.....###            ###.....###            ##....##            ##....##
+      ###.....###            ###########            ########            ########
+      two mouths: kept       one, wide: not a hole  one, narrow: kept   none: kept
 
 No direction is further than 28° from the nearest plane's, so a hole through a ring as thick as its hole is wide is
 found however it lies; one through a thinner ring may be missed in part or altogether where it lies askew.
@@ -26,6 +26,8 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
+WIDEST = 0.1
+"""Of the surface of a pore, what its one mouth takes up at most; a dent's is wider."""
 NORMALS = tuple(n for n in product((-1, 0, 1), repeat=3) if n > (0, 0, 0))
 """Of the 13 planes (z, y, x)."""
 _ALL = np.ones((3, 3, 3), np.bool_)
@@ -57,9 +59,20 @@ def find_fenestrations(mask: np.ndarray) -> np.ndarray:
     kept = np.zeros(n_parts + 1, np.bool_)
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         near = tuple(slice(max(0, one.start - 1), one.stop + 1) for one in box)
-        mouths = ndimage.binary_dilation(parts[near] == number, _FACES) & outside[near]
-        kept[number] = ndimage.label(mouths, _ALL)[1] != 1
+        part = parts[near] == number
+        mouths = ndimage.binary_dilation(part, _FACES) & outside[near]
+        n_mouths = ndimage.label(mouths, _ALL)[1]
+        kept[number] = n_mouths != 1 or _n_faces(part, mouths) < WIDEST * _n_faces(part, ~part)
     return kept[parts][1:-1, 1:-1, 1:-1]
+
+
+def _n_faces(first: np.ndarray, second: np.ndarray) -> int:
+    """Return the faces of voxels between two masks."""
+    n = 0
+    for axis in range(3):
+        a, b = np.moveaxis(first, axis, 0), np.moveaxis(second, axis, 0)
+        n += int((a[1:] & b[:-1]).sum() + (a[:-1] & b[1:]).sum())
+    return n
 
 
 def _surrounded(free: np.ndarray, normal: tuple[int, int, int]) -> np.ndarray:

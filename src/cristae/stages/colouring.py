@@ -1,4 +1,4 @@
-"""Which colour objects have, in pictures and in files of meshes: that of their class, one each, or that of their cell."""
+"""Which colour objects have in pictures and files of meshes: that of their class, their own, or that of their cell."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import numpy as np
 import pandas as pd
 
 from cristae.errors import UsageError
+from cristae.palette import YELLOW, class_colour
 from cristae.project import Project
-from cristae.stages.fenestrations import class_of
+from cristae.stages.fenestrations import SUFFIX, class_of
 from cristae.stages.options import Options
 from cristae.stages.status import corrected_since
 
 ColourBy = Literal["class", "object", "cell"]
 COLOUR_BY = "what has a colour of its own; by cell, organelles have that of the cell they lie in"
+
+
+def usual_colour(project: Project, name: str, index: int) -> str:
+    """Return the colour of a class, as ``#rrggbb``: by its place in the project; by `index` where it has none there."""
+    if name in project.classes:
+        return class_colour(project.classes.index(name))
+    return YELLOW if name.endswith(SUFFIX) else class_colour(index)
 
 
 def object_colour(number: int) -> tuple[float, float, float]:
@@ -32,6 +40,11 @@ def object_colours(name: str, ids: np.ndarray, parents: pd.DataFrame | None) -> 
         cells = parents[parents["class"] == class_of(name)].set_index("object_id")["parent_cell_id"]
         ids = ids if cells.empty else cells.reindex(ids).fillna(0).to_numpy(np.int64)
     return np.array([object_colour(int(number)) for number in ids], np.float32).reshape(-1, 3)
+
+
+def hex_colour(colour: np.ndarray) -> str:
+    """Return a colour, 0–1 each, as ``#rrggbb``."""
+    return "#" + bytes(np.rint(255 * colour).astype(np.uint8).tolist()).hex()
 
 
 def find_parents(

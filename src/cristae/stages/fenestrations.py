@@ -5,6 +5,7 @@ They have the ids of the objects they are holes of. What a hole is, is said in `
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from cristae.stages.options import Options
 from cristae.volume import Volume
 
 SUFFIX = "_fenestrations"
-BYTES = 16
+BYTES = 24
 """Per voxel of the box of an object: ids, mask, what is surrounded, and the parts in planes."""
 
 
@@ -36,9 +37,12 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(class_of(name) for name in names))
 
 
-def layers_of(
-    names: Sequence[str], volumes: Mapping[str, Volume], folder: Path, options: Options
-) -> dict[str, Volume]:
+def names_of(asked: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """Return the layers that are asked for (all classes, without any): classes in the order of `there`, then holes."""
+    return (*(one for one in there if not asked or one in asked), *(one for one in asked if one not in there))
+
+
+def layers_of(names: Sequence[str], volumes: Mapping[str, Volume], folder: Path, options: Options) -> dict[str, Volume]:
     """Return the layers of these names: classes as they are, and the holes of classes, found now.
 
     Parameters
@@ -73,6 +77,7 @@ def _holes_of(name: str, volume: Volume, folder: Path, options: Options) -> Volu
     boxes = _boxes(class_of(name), volume)
     largest = max((box.n_voxels for box in boxes.values()), default=0)
     within("mesh", Memory((Step(f"holes of the largest {class_of(name)}", BYTES * float(largest)),)), (0.0, 1), options)
+    shutil.rmtree(partial, ignore_errors=True)
     written = create_volume(partial, volume.grid, volume.dtype, "labels")
     progress = options.progress(f"holes of {class_of(name)}")
     for done, (number, box) in enumerate(boxes.items(), start=1):
@@ -89,8 +94,11 @@ def _holes_of(name: str, volume: Volume, folder: Path, options: Options) -> Volu
 def _boxes(name: str, volume: Volume) -> dict[int, Box]:
     """Return the box of every object, by rising id."""
     boxes: dict[int, Box] = {}
-    for number, box in _parts(name, volume):
-        boxes[number] = box if number not in boxes else boxes[number].join(box)
+    for number, part in _parts(name, volume):
+        whole = boxes.get(number, part)
+        low = np.minimum(whole.start, part.start).tolist()
+        high = np.maximum(whole.stop, part.stop).tolist()
+        boxes[number] = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
     return dict(sorted(boxes.items()))
 
 
@@ -101,5 +109,7 @@ def _parts(name: str, volume: Volume) -> Iterator[tuple[int, Box]]:
         except ValueError as error:
             raise DataError(f"objects of {name}: {error}") from error
         for number, part in zip(ids.tolist(), ndimage.find_objects(labels), strict=True):
-            z, y, x = ((one.start + first, one.stop + first) for one, first in zip(part, block.write.start, strict=True))
+            z, y, x = (
+                (one.start + first, one.stop + first) for one, first in zip(part, block.write.start, strict=True)
+            )
             yield number, Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
