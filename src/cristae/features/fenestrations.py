@@ -28,7 +28,7 @@ from scipy import ndimage
 
 WIDEST = 0.1
 """Of the surface of a pore, what its one mouth takes up at most; a dent's is wider."""
-NORMALS = tuple(n for n in product((-1, 0, 1), repeat=3) if n > (0, 0, 0))
+NORMALS = tuple((z, y, x) for z, y, x in product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0))
 """Of the 13 planes (z, y, x)."""
 _ALL = np.ones((3, 3, 3), np.bool_)
 _FACES = ndimage.generate_binary_structure(3, 1)
