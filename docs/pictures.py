@@ -23,12 +23,15 @@ from scipy import ndimage
 import cristae
 from cristae.advice.coverage import choose, likeness
 from cristae.components import label_parts
+from cristae.editing.split import split_region
 from cristae.flow import Dis, dense_flow
 from cristae.palette import BLUE, CLASSES, GREEN, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
 from cristae.phantom.faults import FAULTS
 from cristae.preprocess.equalise import apply_table, equalising_table, grey_counts
 from cristae.separation.cheapest import cheapest_paths
 from cristae.separation.maps import boundary_map
+from cristae.separation.outlines import depth_inside
+from cristae.separation.watershed import levels_of
 from cristae.warping import warp_labels
 
 mpl.use("Agg")
@@ -168,6 +171,24 @@ def objects(of: Scene) -> Any:
         grey(ax, of.image[z])
     tint(axes[1], mask[z], BLUE, 0.7)
     numbered(axes[2], ids[z])
+    return figure
+
+
+def splitting(_: Scene) -> Any:
+    """Draw an object with two seeds, the landscape in it, and its parts."""
+    y, x = np.indices((100, 150)) + 0.5
+    inside = (np.hypot(y - 50, x - 48) < 38) | (np.hypot((y - 55) * 1.2, x - 105) < 36)
+    seeds = np.zeros(inside.shape, np.int32)
+    seeds[38, 40], seeds[62, 118] = 1, 2
+    depth = depth_inside(inside)
+    figure, axes = panels(3, ("an object and two seeds", "the landscape", "its parts"))
+    for ax in axes:
+        ax.imshow(np.ones((*inside.shape, 3)))
+    tint(axes[0], inside, BLUE, 0.35)
+    axes[1].imshow(np.where(inside, levels_of(depth), np.nan), cmap="viridis", interpolation="nearest")
+    numbered(axes[2], split_region(inside[None], seeds[None])[0])
+    for ax, colour in ((axes[0], VERMILLION), (axes[1], "white"), (axes[2], "black")):
+        ax.scatter(*np.argwhere(seeds)[:, ::-1].T, color=colour, s=30, marker="x")
     return figure
 
 
@@ -448,9 +469,9 @@ def deciding(_: Scene) -> Any:
 
 PICTURES: dict[str, Callable[[Scene], Any]] = {
     "check": check, "equalisation": equalisation, "sparse-training": sparse_training, "cells": cells,
-    "objects": objects, "relations": relations, "scores": scores, "texture": texture, "spectrum": spectrum,
-    "shape": shape, "holes-and-skeletons": skeletons, "resunet": resunet, "unet": unet, "unetplusplus": unetplusplus,
-    "transunet": transunet, "setr": setr, "senformer": senformer, "ceecnet": ceecnet,
+    "objects": objects, "splitting": splitting, "relations": relations, "scores": scores, "texture": texture,
+    "spectrum": spectrum, "shape": shape, "holes-and-skeletons": skeletons, "resunet": resunet, "unet": unet,
+    "unetplusplus": unetplusplus, "transunet": transunet, "setr": setr, "senformer": senformer, "ceecnet": ceecnet,
     "deciding": deciding,
 }  # fmt: skip
 """Name of the page, which is that of the picture, and what draws it."""

@@ -325,7 +325,7 @@ def test_filopodium_example_runs(surroundings, monkeypatch, capsys):
 def test_pictures_of_the_docs_are_made_by_an_example(surroundings):
     names = runpy.run_path(str(ROOT / "examples" / "see_in_3d.py"))
     names["main"](Path("example"), shape=(16, 64, 64), width=96)
-    for name in ("render-cells.png", "render-nuclei.png"):
+    for name in ("render-cells.png", "render-nuclei.png", "render-fenestrations.png"):
         with Image.open(f"example/{name}") as drawn, Image.open(ROOT / "docs" / "images" / name) as shown:
             assert drawn.size == (96, 72)
             assert shown.size == (1000, 750)

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from cristae.errors import DataError
-from cristae.io.meshes import open_store, write_glb, write_ply, write_precomputed, write_stl, write_store
+from cristae.io.meshes import open_store, write_glb, write_ply, write_stl, write_store
 from cristae.meshing.smooth import enclosed_volume, surface_area
 from meshing_solids import awkward, mesh_of
 
@@ -59,14 +59,24 @@ def test_glb_has_a_node_per_object_with_its_id(store, tmp_path) -> None:
     assert len(gltf["materials"]) == 1
 
 
+def test_objects_of_a_glb_may_have_colours_of_their_own(store, tmp_path) -> None:
+    write_glb(tmp_path / "nucleus.glb", "nucleus", store, lambda number: "#ffffff" if number == 7 else "#000000")
+    scene = trimesh.load(tmp_path / "nucleus.glb")
+    found = {n: scene.geometry[f"nucleus {n}"].visual.material.baseColorFactor[:3].tolist() for n in IDS}
+    assert found == {n: [255] * 3 if n == 7 else [0] * 3 for n in IDS}
+
+
 @pytest.mark.parametrize(("n", "kind"), [(2, np.uint32), (3, np.float64)])
 def test_ply_names_the_object_of_every_face(store, tmp_path, n, kind) -> None:
     part = write_store(tmp_path / "part", [(number, v, f) for number, v, f in list(store)[:n]])
-    write_ply(tmp_path / "all.ply", "nucleus", part)
+    colours = {number: f"#{row + 1:02x}80ff" for row, number in enumerate(IDS)}
+    write_ply(tmp_path / "all.ply", "nucleus", part, colours.__getitem__)
     found = trimesh.load(tmp_path / "all.ply", process=False)
     ids = found.metadata["_ply_raw"]["face"]["data"]["object_id"]
     assert ids.dtype == kind
     assert set(ids.tolist()) == set(IDS[:n])
+    rows = [(row + 1, 128, 255, 255) for row, (_, vertices, _) in enumerate(part) for _ in vertices]
+    np.testing.assert_array_equal(found.visual.vertex_colors, rows)
     assert found.volume == pytest.approx(sum(enclosed_volume(v, f) for _, v, f in part), rel=1e-4)
 
 
@@ -77,28 +87,11 @@ def test_stl_is_a_file_per_object(store, tmp_path) -> None:
         same(trimesh.load(tmp_path / "nucleus.stl" / f"{number}.stl"), vertices, faces)
 
 
-def test_precomputed_is_what_neuroglancer_describes(store, tmp_path) -> None:
-    write_precomputed(tmp_path / "mesh", "nucleus", store, (4.0, 4.0, 15.0))
-    assert json.loads((tmp_path / "mesh" / "info").read_text())["@type"] == "neuroglancer_legacy_mesh"
-    for number, vertices, faces in store:
-        (fragment,) = json.loads((tmp_path / "mesh" / f"{number}:0").read_text())["fragments"]
-        content = (tmp_path / "mesh" / fragment).read_bytes()
-        n = struct.unpack_from("<I", content)[0]
-        places = np.frombuffer(content, "<f4", 3 * n, 4).reshape(-1, 3)
-        triangles = np.frombuffer(content, "<u4", offset=4 + 12 * n).reshape(-1, 3)
-        np.testing.assert_allclose(places, vertices + np.array([4.0, 4.0, 15.0], np.float32), rtol=1e-6)
-        np.testing.assert_array_equal(triangles, faces)
-    names = json.loads((tmp_path / "mesh" / "segment_properties" / "info").read_text())["inline"]
-    assert names["ids"] == [str(number) for number in IDS]
-    assert names["properties"][0]["values"][0] == "nucleus 7"
-
-
 def test_a_class_without_objects_gives_valid_files(tmp_path) -> None:
     empty = write_store(tmp_path / "empty", [])
     write_glb(tmp_path / "empty.glb", "cell", empty, lambda number: "#000000")
-    write_ply(tmp_path / "empty.ply", "cell", empty)
+    write_ply(tmp_path / "empty.ply", "cell", empty, lambda number: "#000000")
     write_stl(tmp_path / "empty.stl", "cell", empty)
-    write_precomputed(tmp_path / "empty", "cell", empty, (0, 0, 0))
     assert len(open_store(tmp_path / "empty")) == 0
     assert not trimesh.load(tmp_path / "empty.glb").geometry
 

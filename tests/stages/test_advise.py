@@ -63,10 +63,12 @@ def test_it_says_why_and_writes_a_task_list(whole):
     again = pd.read_csv(whole.path / "advice.csv")
     assert again["z"].tolist() == table["z"].tolist() and list(again) == list(table)
     assert {"rank", "z", "doubt", "novelty", "distance_nm", "gain", "why"} <= set(table)
-    assert table["why"].str.contains("slices from labelled slice").all()
+    assert table["why"].str.contains(r"\b1 slice from|\b(?:[02-9]|\d\d+) slices from").all()
+    assert table["why"].str.contains("; 1 slice from labelled slice").any()
     tasks = (whole.path / "tasks.md").read_text()
     for z in whole.manifest["slices"]:
         assert f"- [ ] slice {z}: " in tasks
+    assert tasks.count("more of the doubt)") == 5
     assert tasks.count("- [ ]") == 5 + len(boxes) and "disc, dot" in tasks
     assert (whole.path / "advice.svg").read_text().startswith("<?xml")
     assert (whole.path / "advice.png").stat().st_size > 1000
@@ -108,6 +110,8 @@ def test_without_a_prediction_slices_are_spread(build, tmp_path):
     table = _table(run)
     assert table["doubt"].isna().all() and table["distance_slices"].isna().all()
     assert table["why"].eq("nothing is labelled yet").all() and _table(run, "boxes").empty
+    tasks = (run.path / "tasks.md").read_text()
+    assert "doubt" not in tasks and tasks.count("more of the volume)") == 3
     assert (run.path / "advice.png").is_file() and "Or, for less work" not in (run.path / "tasks.md").read_text()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +11,13 @@ import trimesh
 from truth_projects import CELLS, SIZE, tissue, truth_project
 
 import cristae
-from cristae.errors import DataError, UsageError
+from cristae.errors import DataError, ResourceError, UsageError
 from cristae.geometry import Grid
 from cristae.io.meshes import open_store
 from cristae.io.ome_zarr import build_pyramid, create_volume
 from cristae.project import Run
 from cristae.stages import mesh as stage
+from cristae.stages.colouring import object_colour
 from cristae.stages.measuring.sources import Source
 from cristae.stages.mesh import open_meshes
 
@@ -103,6 +106,33 @@ def test_a_second_run_does_nothing_and_force_does_it_again(project, meshed) -> N
         project, source="truth", formats=["glb", "ply", "stl", "precomputed"], options=cristae.Options(force=True)
     )
     assert content(meshed) == before
+
+
+def test_objects_have_colours_of_their_own_as_in_pictures(project, meshed) -> None:
+    def colours(run) -> dict[str, tuple[int, ...]]:
+        nodes = trimesh.load(run.path / "cell.glb").geometry
+        return {name: tuple(node.visual.material.baseColorFactor[:3]) for name, node in nodes.items()}
+
+    assert len(set(colours(meshed).values())) == 1
+    run = cristae.mesh(project, source="truth", classes=["cell"], colour_by="object", formats=["glb", "ply"])
+    found = colours(run)
+    for number in (12, *CELLS):
+        light = np.array(object_colour(number)) ** 2.2  # glTF has linear light
+        np.testing.assert_allclose(np.array(found[f"cell {number}"]) / 255, light, atol=0.01)
+    ply = trimesh.load(run.path / "cell.ply", process=False)
+    seen = {tuple(row) for row in ply.visual.vertex_colors[:, :3].tolist()}
+    assert seen == {tuple(round(255 * value) for value in object_colour(number)) for number in (12, *CELLS)}
+
+
+def test_by_cell_needs_to_know_the_cells(project) -> None:
+    with pytest.raises(UsageError, match=r"mesh\.colour_by=cell needs .* run: cristae anatomy"):
+        cristae.mesh(project, source="truth", colour_by="cell")
+
+
+def test_without_draco_nothing_is_begun(project, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "DracoPy", None)
+    with pytest.raises(ResourceError, match=r"cristae\[draco\]"):
+        cristae.mesh(project, source="truth", classes=["cell"], formats=["precomputed"])
 
 
 def test_a_coarser_level_lies_in_the_same_place(tmp_path, monkeypatch) -> None:

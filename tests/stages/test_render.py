@@ -15,7 +15,8 @@ from truth_projects import CELLS, tissue, truth_project
 import cristae
 from cristae.errors import DataError, UsageError
 from cristae.stages import render as stage
-from cristae.stages.render import image_plane, object_colour
+from cristae.stages.colouring import object_colour
+from cristae.stages.render import image_plane
 
 SMALL = {"source": "truth", "width": 80, "height": 60, "samples": 1}
 

@@ -1,26 +1,24 @@
-"""Meshes on disk: a plain store that stages read from, and GLB, PLY, STL and neuroglancer files for other programs.
+"""Meshes on disk: a plain store that stages read from, and GLB, PLY and STL files for other programs.
 
 Vertices are x, y, z in nm, as floats of 32 bits; x to the right, y downwards, z into the stack, which is right-handed.
-0 is the centre of the first voxel; only neuroglancer counts from its corner, so half a voxel is added there.
+0 is the centre of the first voxel.
 
 ========== ============================================================================================
 store      ``vertices.bin`` · ``faces.bin`` · ``index.npz``: all objects of a class, one after another
 GLB        one file per class, a node per object: ``name`` "nucleus 7", ``extras`` {"class", "id"}
-PLY        one file per class, binary; ``object_id`` of every face
+PLY        one file per class, binary; ``object_id`` of every face, a colour of every vertex
 STL        a folder per class, ``<id>.stl`` each: the format knows neither ids nor shared vertices
-neuro-     ``neuroglancer_legacy_mesh``: one resolution, ids up to 2⁶⁴ − 1, with names of segments
-glancer
 ========== ============================================================================================
 
-Formats: Khronos glTF 2.0; G. Turk, The PLY Polygon File Format; 3D Systems, StereoLithography Interface Specification;
-neuroglancer, ``src/datasource/precomputed/meshes.md``.
+Formats: Khronos glTF 2.0; G. Turk, The PLY Polygon File Format; 3D Systems, StereoLithography Interface Specification.
+Those of neuroglancer are in `cristae.io.neuroglancer_meshes`.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cristae.errors import DataError
+from cristae.palette import rgb
 
 _MOST_BYTES = 2**32
 MeshArrays = tuple[np.ndarray, np.ndarray]
@@ -195,17 +194,17 @@ class _Gltf:
     def _material(self, colour: str) -> int:
         if colour not in self._materials:
             # glTF wants linear light.
-            light = [round((byte / 255) ** 2.2, 5) for byte in bytes.fromhex(colour.removeprefix("#"))]
+            light = [round((byte / 255) ** 2.2, 5) for byte in rgb(colour)]
             shine = {"baseColorFactor": [*light, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
             self._materials[colour] = len(self.lists["materials"])
             self.lists["materials"].append({"name": colour, "pbrMetallicRoughness": shine})
         return self._materials[colour]
 
 
-def write_ply(path: Path, name: str, meshes: MeshStore) -> None:
-    """Write all objects of a class in one binary PLY file, with the id of every face.
+def write_ply(path: Path, name: str, meshes: MeshStore, colour: Callable[[int], str]) -> None:
+    """Write all objects of a class in one binary PLY file, with the id of every face and the colour of every vertex.
 
-    Ids are uint32; where one does not fit, all are float64, exact up to 2⁵³.
+    Ids are uint32; where one does not fit, all are float64, exact up to 2⁵³. Other arguments are those of `write_glb`.
     """
     large = len(meshes) > 0 and int(meshes.ids[-1]) >= 2**32
     header = (
@@ -213,14 +212,17 @@ def write_ply(path: Path, name: str, meshes: MeshStore) -> None:
         f"comment {name}, x y z in nm, made by cristae\n"
         f"element vertex {int(meshes.vertex_starts[-1])}\n"
         "property float x\nproperty float y\nproperty float z\n"
+        "property uchar red\nproperty uchar green\nproperty uchar blue\n"
         f"element face {int(meshes.face_starts[-1])}\n"
         f"property list uchar int vertex_indices\nproperty {'double' if large else 'uint'} object_id\nend_header\n"
     )
     kind = np.dtype([("n", "u1"), ("face", "<i4", 3), ("id", "<f8" if large else "<u4")])
     with path.open("wb") as file:
         file.write(header.encode())
-        for _, vertices, _ in meshes:
-            file.write(vertices.astype("<f4").tobytes())
+        for number, vertices, _ in meshes:
+            points = np.empty(len(vertices), [("place", "<f4", 3), ("colour", "u1", 3)])
+            points["place"], points["colour"] = vertices, rgb(colour(number))
+            file.write(points.tobytes())
         for row, (number, _, faces) in enumerate(meshes):
             rows = np.empty(len(faces), kind)
             rows["n"], rows["face"], rows["id"] = 3, faces + meshes.vertex_starts[row], number
@@ -240,23 +242,3 @@ def write_stl(path: Path, name: str, meshes: MeshStore) -> None:
         rows["normal"] = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
         head = f"cristae {name} {number}, nm".encode("ascii", "replace")[:80].ljust(80)
         (path / f"{number}.stl").write_bytes(head + struct.pack("<I", len(faces)) + rows.tobytes())
-
-
-def write_precomputed(path: Path, name: str, meshes: MeshStore, shift_nm: Sequence[float]) -> None:
-    """Write a folder of meshes for neuroglancer.
-
-    `shift_nm` (x, y, z) leads from where neuroglancer counts from to the centre of the first voxel.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    info = {"@type": "neuroglancer_legacy_mesh", "segment_properties": "segment_properties"}
-    (path / "info").write_text(json.dumps(info))
-    for number, vertices, faces in meshes:
-        (path / f"{number}:0").write_text(json.dumps({"fragments": [f"{number}.mesh"]}))
-        placed = vertices.astype(np.float64) + shift_nm
-        content = struct.pack("<I", len(vertices)) + placed.astype("<f4").tobytes() + faces.astype("<u4").tobytes()
-        (path / f"{number}.mesh").write_bytes(content)
-    ids = [str(number) for number in meshes.ids]
-    label = {"id": "label", "type": "label", "values": [f"{name} {number}" for number in ids]}
-    properties = {"@type": "neuroglancer_segment_properties", "inline": {"ids": ids, "properties": [label]}}
-    (path / "segment_properties").mkdir(exist_ok=True)
-    (path / "segment_properties" / "info").write_text(json.dumps(properties))

@@ -16,11 +16,10 @@ from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.errors import DataError
 from cristae.geometry import Box, Grid, Voxels, blocks
 from cristae.io.ome_zarr import n_levels, open_volume
-from cristae.palette import class_colour
 from cristae.project import Project, Run
+from cristae.stages.colouring import usual_colour
 from cristae.stages.corrected import corrected_layer, corrected_run, in_words, layers_of
 from cristae.stages.measuring.sample import Known
-from cristae.stages.mesh import colour_index
 from cristae.stages.objects import mask_classes
 from cristae.stages.render_settings import CELL_COLOUR, GLASS
 from cristae.stages.score_cells import last_cells
@@ -130,7 +129,7 @@ def shown_layers(project: Project) -> Shown:
     found = {name: one for name, one in found.items() if one[0][0].dtype.kind in "iu"}
     for index, (name, (levels, has_ids)) in enumerate(found.items()):
         opacity = _opacity(name, (cell, nucleus), holds) if len(found) > 1 else 1.0
-        colour = CELL_COLOUR if opacity < 1 and name == cell else class_colour(colour_index(project, name, index))
+        colour = CELL_COLOUR if opacity < 1 and name == cell else usual_colour(project, name, index)
         layers.append(Layer(name, levels, has_ids, colour, opacity))
     if not is_truth and (corrected := in_words(_holding(project, measured, found))):
         words.insert(0, f"Shown as people corrected it: {corrected}.")

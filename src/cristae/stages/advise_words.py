@@ -28,7 +28,8 @@ def why(row: pd.Series, trust: float) -> str:
     if pd.isna(row["distance_slices"]):
         words.append("nothing is labelled yet")
     else:
-        words.append(f"{row['distance_slices']} slices from labelled slice {row['nearest_labelled']}")
+        n = int(row["distance_slices"])
+        words.append(f"{n} {'slice' if n == 1 else 'slices'} from labelled slice {row['nearest_labelled']}")
         novelty = float(row["novelty"])
         if novelty >= _UNLIKE:
             words.append("unlike every labelled slice")
@@ -50,9 +51,10 @@ def task_list(name: str, classes: Sequence[str], table: pd.DataFrame, boxes: pd.
         As the stage makes them.
     """
     what = ", ".join(classes) or "every class"
+    covered = "doubt" if table["why"].str.contains("doubt").any() else "volume"
     lines = [f"# What to label next in {name}", "", f"Paint every object of {what} on these slices, in this order:", ""]
     lines += [
-        f"- [ ] slice {row.z}: {row.why} (covers {_percent(row.gain)} more of the doubt)"
+        f"- [ ] slice {row.z}: {row.why} (covers {_percent(row.gain)} more of the {covered})"
         for row in table[table["advised"]].itertuples()
     ]
     if len(boxes):

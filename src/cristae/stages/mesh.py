@@ -6,6 +6,8 @@ the largest object; a killed run goes on with the block it was at::
 
     runs/mesh-<id>/    .pieces/<class>/<block>.*      <class>.meshes/ (what cristae render reads)
                        <class>.glb  .ply  .stl/  .precomputed/      meshes.parquet  meshes.csv
+
+Layers are classes, and the holes of a class (``nucleolus_fenestrations``).
 """
 
 from __future__ import annotations
@@ -15,11 +17,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.allocation import keep_freed_memory
 from cristae.costs.memory import objects_memory
@@ -28,52 +29,34 @@ from cristae.costs.work import Meshing, Work
 from cristae.errors import DataError, UsageError
 from cristae.features.numbering import number_from_one
 from cristae.geometry import Block, Grid, Voxels, blocks
-from cristae.io.meshes import MeshStore, open_store, write_glb, write_ply, write_precomputed, write_stl, write_store
+from cristae.io.meshes import MeshStore, open_store, write_glb, write_ply, write_stl, write_store
+from cristae.io.neuroglancer_meshes import find_draco, write_neuroglancer_meshes
 from cristae.io.ome_zarr import n_levels, open_volume
 from cristae.meshing.build import Finish, build_mesh
 from cristae.meshing.pieces import HALO, Piece, march
 from cristae.meshing.smooth import enclosed_volume, surface_area
-from cristae.palette import class_colour
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
+from cristae.stages.colouring import (
+    find_parents,
+    hex_colour,
+    object_colours,
+    usual_colour,
+)
+from cristae.stages.fenestrations import classes_of, layers_of, names_of
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import n_threads, within
 from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.measuring.sources import Source, find_source, open_sample
+from cristae.stages.mesh_settings import MeshSettings
 from cristae.stages.objects import write_table
 from cristae.stages.options import Options
 from cristae.volume import Volume
 
-Format = Literal["glb", "ply", "stl", "precomputed"]
+__all__ = ["MeshSettings", "mesh", "mesh_settings", "open_meshes"]
+
 MOST_VOXELS = 2**28
 """Of the level that is taken where none is named."""
-
-
-class MeshSettings(BaseModel):
-    """Settings of `cristae mesh`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Literal["found", "truth"] = Field(
-        "found", description="what is meshed: objects and cells that cristae found, or the labels imported as truth"
-    )
-    classes: tuple[str, ...] = Field((), description="classes to mesh; empty means all")
-    objects: dict[str, tuple[int, ...]] = Field(
-        default_factory=dict, description="ids of a class that are meshed; all of classes that are not named"
-    )
-    level: int | None = Field(
-        None, ge=0, description="level of the pyramid; by default the finest with at most 2^28 voxels"
-    )
-    smoothing: int = Field(10, ge=0, le=100, description="pairs of smoothing steps; 0 keeps the steps of voxels")
-    max_error_nm: float | None = Field(
-        None,
-        ge=0,
-        description="triangles are merged while vertices stay, as root mean square, this near to the planes of those "
-        "they stand for, in nm; 0 merges none; by default a quarter of the shortest side of a voxel",
-    )
-    keep_share: float = Field(0.0, ge=0, le=1, description="share of the triangles that is left at least")
-    formats: tuple[Format, ...] = Field(("glb",), description="files to write, beside those that cristae render reads")
-    block_side: int = Field(256, ge=16, le=1024, description="side of the blocks that are read, in voxels")
 
 
 @dataclass(frozen=True)
@@ -107,11 +90,11 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         needs is known once all pieces are on disk.
     """
     settings, options = settings or mesh_settings(project, {}), options or Options()
-    measured = MeasureSettings(source=settings.source, classes=settings.classes, families=("shape",))
-    source = find_source(project, measured, options)
-    if strange := sorted(set(settings.objects) - set(source.classes)):
-        raise UsageError(f"no objects of {', '.join(strange)} to mesh; there are {', '.join(source.classes)}")
+    measured, source, names = _source(project, settings, options)
+    parents = find_parents(project, "mesh", (settings.colour_by, settings.source), options)
     inputs = {name: value for name, value in source.inputs.items() if name not in ("image", "features")}
+    if parents is not None:
+        inputs["anatomy"] = parents[0]
     run = project.run("mesh", settings.model_copy(update={"block_side": 256}), inputs)
     if nothing_to_do(project, run, options):
         return run
@@ -127,12 +110,10 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         layers = _open(project, source, (measured, level), run, options)
         finish = _finish(layers.grid, settings)
         tables, stores = [], {}
-        for name, volume in layers.volumes.items():
+        for name, volume in layers_of(names, layers.volumes, run.path, options).items():
             stores[name] = _mesh_class(name, volume, run, settings, finish, options)
             tables.append(_table(name, stores[name]))
-        for index, (name, store) in enumerate(stores.items()):
-            colour = class_colour(colour_index(project, name, index))
-            _export(run, name, store, settings.formats, (colour, layers.grid))
+        _export(project, run, stores, settings, (layers.grid, None if parents is None else parents[1]))
         table = pd.concat(tables, ignore_index=True)
         write_table(table, run.path / "meshes")
         run.update(
@@ -151,6 +132,20 @@ def mesh(project: Project, settings: MeshSettings | None = None, options: Option
         for path in run.path.glob("*.blocks"):
             path.unlink()
     return run
+
+
+def _source(
+    project: Project, settings: MeshSettings, options: Options
+) -> tuple[MeasureSettings, Source, tuple[str, ...]]:
+    """Say what is read, and which layers are meshed."""
+    if "precomputed" in settings.formats:
+        find_draco()
+    measured = MeasureSettings(source=settings.source, classes=classes_of(settings.classes), families=("shape",))
+    source = find_source(project, measured, options)
+    names = names_of(settings.classes, source.classes)
+    if strange := sorted(set(settings.objects) - set(names)):
+        raise UsageError(f"no objects of {', '.join(strange)} to mesh; there are {', '.join(names)}")
+    return measured, source, names
 
 
 def _keep_memory(
@@ -174,11 +169,6 @@ def _level_shape(project: Project, source: Source, level: int) -> Voxels:
         return project.truth.grid.shape
     name = source.classes[0]
     return open_volume(source.runs[name].path / f"{name}.ome.zarr", level).shape
-
-
-def colour_index(project: Project, name: str, index: int) -> int:
-    """Return the place of a class among those of the project, by which it has its colour; `index` where it has none."""
-    return project.classes.index(name) if name in project.classes else index
 
 
 def open_meshes(run: Run) -> dict[str, MeshStore]:
@@ -369,20 +359,31 @@ def _table(name: str, store: MeshStore) -> pd.DataFrame:
     )
 
 
-def _export(run: Run, name: str, store: MeshStore, formats: Sequence[Format], how: tuple[str, Grid]) -> None:
-    """Write the files of a class."""
-    colour, grid = how
-    for one in dict.fromkeys(formats):
-        path = run.path / f"{name}.{one}"
-        if one == "glb":
-            write_glb(path, name, store, lambda number: colour)
-        elif one == "ply":
-            write_ply(path, name, store)
-        elif one == "stl":
-            write_stl(path, name, store)
-        else:
-            corner = [size / 2 - first for size, first in zip(grid.voxel_size, grid.origin, strict=True)]
-            write_precomputed(path, name, store, corner[::-1])
+def _export(
+    project: Project,
+    run: Run,
+    stores: Mapping[str, MeshStore],
+    settings: MeshSettings,
+    how: tuple[Grid, pd.DataFrame | None],
+) -> None:
+    """Write the files of all classes."""
+    grid, parents = how
+    corner = [size / 2 - first for size, first in zip(grid.voxel_size, grid.origin, strict=True)]
+    for index, (name, store) in enumerate(stores.items()):
+        colours = dict.fromkeys(store.ids.tolist(), usual_colour(project, name, index))
+        if settings.colour_by != "class":
+            own = map(hex_colour, object_colours(name, store.ids, parents))
+            colours = dict(zip(store.ids.tolist(), own, strict=True))
+        for one in dict.fromkeys(settings.formats):
+            path = run.path / f"{name}.{one}"
+            if one == "glb":
+                write_glb(path, name, store, colours.__getitem__)
+            elif one == "ply":
+                write_ply(path, name, store, colours.__getitem__)
+            elif one == "stl":
+                write_stl(path, name, store)
+            else:
+                write_neuroglancer_meshes(path, name, store, corner[::-1])
 
 
 def _clear(run: Run) -> None:

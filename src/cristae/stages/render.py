@@ -9,7 +9,6 @@ movie are kept until it is written: a killed run goes on with the frame it was a
 
 from __future__ import annotations
 
-import colorsys
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,19 +26,20 @@ from cristae.geometry import Box
 from cristae.io.meshes import MeshStore
 from cristae.io.movies import find_ffmpeg, write_gif, write_mp4
 from cristae.io.ome_zarr import n_levels, open_volume
-from cristae.palette import class_colour, rgb
+from cristae.palette import rgb
 from cristae.project import Project, Run
 from cristae.rendering.camera import Camera, fit
 from cristae.rendering.scale_bar import add_scale_bar
 from cristae.rendering.scene import Plane, Solid, bounds, solid, take_picture
 from cristae.rendering.shade import Look
 from cristae.settings import resolve_settings
+from cristae.stages.colouring import find_parents, object_colours, usual_colour
+from cristae.stages.fenestrations import SUFFIX
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import n_threads, within
-from cristae.stages.mesh import MeshSettings, colour_index, mesh, mesh_settings, open_meshes
+from cristae.stages.mesh import MeshSettings, mesh, mesh_settings, open_meshes
 from cristae.stages.options import Options
 from cristae.stages.render_settings import CELL_COLOUR, GLASS, RenderSettings
-from cristae.stages.status import corrected_since
 
 __all__ = ["RenderSettings", "render", "render_settings"]
 
@@ -100,7 +100,7 @@ def render(
     }
     if settings.planes or settings.movie == "slices":
         inputs["image"] = project.image_fingerprint
-    parents = _parents(project, settings, options)
+    parents = find_parents(project, "render", (settings.colour_by, settings.source), options)
     if parents is not None:
         inputs["anatomy"] = parents[0]
     run = project.run("render", settings, inputs)
@@ -169,22 +169,6 @@ def _form(settings: RenderSettings, options: Options) -> str:
     return settings.movie_format
 
 
-def _parents(project: Project, settings: RenderSettings, options: Options) -> tuple[str, pd.DataFrame] | None:
-    """Return the cell of every organelle, and the name of the run that found it; None where it does not matter."""
-    if settings.colour_by != "cell":
-        return None
-    run = project.latest("anatomy")
-    if run is None or settings.source == "truth":
-        raise UsageError(
-            "render.colour_by=cell needs to know which cell every organelle lies in; run: cristae anatomy "
-            f"{project.path} (it knows what cristae found, not the truth), or colour by object or class"
-        )
-    if corrected_since(project, run):
-        options.notify(f"render: there are newer corrections; to colour by them run: cristae anatomy {project.path}")
-    table = pd.read_parquet(run.path / "parents.parquet", columns=["class", "object_id", "parent_cell_id"])
-    return run.as_input, table
-
-
 def _scene(
     project: Project, meshes: Mapping[str, MeshStore], settings: RenderSettings, parents: pd.DataFrame | None
 ) -> Scene:
@@ -192,7 +176,7 @@ def _scene(
     for index, (name, store) in enumerate(meshes.items()):
         if len(store):
             opacity = _opacity(name, list(meshes), settings)
-            usual = CELL_COLOUR if opacity < 1 and name == "cell" else class_colour(colour_index(project, name, index))
+            usual = CELL_COLOUR if opacity < 1 and name == "cell" else usual_colour(project, name, index)
             colours = _colours((name, usual), store, settings, parents)
             solids.append(solid([store[row] for row in range(len(store))], colours, opacity))
     planes = tuple(image_plane(project, axis, number) for axis, number in settings.planes.items())
@@ -204,6 +188,8 @@ def _scene(
 def _opacity(name: str, names: Sequence[str], settings: RenderSettings) -> float:
     if name in settings.opacity:
         return settings.opacity[name]
+    if f"{name}{SUFFIX}" in names:
+        return GLASS["nucleus"]
     if len(names) == 1 or (name == settings.nucleus and not any(one.startswith("nucleol") for one in names)):
         return 1.0
     return GLASS.get("nucleus" if name == settings.nucleus else name, 1.0)
@@ -217,19 +203,7 @@ def _colours(
     if settings.colour_by == "class" or name in settings.colours:
         one = settings.colours.get(name, usual)
         return np.tile(np.array(rgb(one), np.float32) / 255, (len(store), 1))
-    ids = store.ids
-    if parents is not None:
-        cells = parents[parents["class"] == name].set_index("object_id")["parent_cell_id"]
-        ids = ids if cells.empty else cells.reindex(ids).fillna(0).to_numpy(np.int64)
-    return np.array([object_colour(int(number)) for number in ids], np.float32)
-
-
-def object_colour(number: int) -> tuple[float, float, float]:
-    """Return the colour of an id, 0–1: hues a golden angle apart, in three brightnesses; grey for 0."""
-    if number == 0:
-        return 0.6, 0.6, 0.6
-    hue = (number * 0.6180339887) % 1.0
-    return colorsys.hls_to_rgb(hue, (0.42, 0.52, 0.62)[number % 3], 0.62)
+    return object_colours(name, store.ids, parents)
 
 
 def image_plane(project: Project, axis: str, number: int) -> Plane:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cristae.stages.colouring import COLOUR_BY, ColourBy
+
 GLASS = {"cell": 0.13, "nucleus": 0.3}
 """Opacity of what holds other things."""
 CELL_COLOUR = "#7D93A8"
@@ -21,21 +23,21 @@ class RenderSettings(BaseModel):
     source: Literal["found", "truth"] = Field(
         "found", description="what is shown: objects and cells that cristae found, or the labels imported as truth"
     )
-    classes: tuple[str, ...] = Field((), description="classes to show; empty means all")
+    classes: tuple[str, ...] = Field(
+        (), description="classes to show; empty means all; with _fenestrations after its name, the holes of one"
+    )
     objects: dict[str, tuple[int, ...]] = Field(
         default_factory=dict, description="ids of a class that are shown; all of classes that are not named"
     )
-    colour_by: Literal["class", "object", "cell"] = Field(
-        "class", description="what has a colour of its own; by cell, organelles have that of the cell they lie in"
-    )
+    colour_by: ColourBy = Field("class", description=COLOUR_BY)
     colours: dict[str, str] = Field(
         default_factory=dict,
         description="colour of a class as #rrggbb, in place of the palette's; cells that are glass are grey by default",
     )
     opacity: dict[str, float] = Field(
         default_factory=dict,
-        description="of a class, above 0, to 1; by default 0.13 for cells, and 0.3 for nuclei where what lies in them "
-        "is shown, else 1",
+        description="of a class, above 0, to 1; by default 0.13 for cells, 0.3 for nuclei where what lies in them "
+        "is shown and for what is shown with its fenestrations, else 1",
     )
     nucleus: str = Field("nucleus", description="class of nuclei")
     planes: dict[Literal["z", "y", "x"], int] = Field(
