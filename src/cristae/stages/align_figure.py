@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cristae.figures import figure_bytes
 from cristae.palette import BLUE, GREEN, ORANGE, PLAIN, PURPLE, VERMILLION
 
 _STYLE: Any = {**PLAIN, "axes.grid": True}
@@ -63,7 +63,7 @@ def draw_alignment(transforms: pd.DataFrame, pairs: pd.DataFrame, pixel_nm: Sequ
         agreement.plot(rows["moving"], rows["correlation_after"], color=GREEN, linewidth=1.2, label="after")
         agreement.set_ylabel("correlation with\nthe slice before")
         agreement.set_xlabel("slice (z)")
-        return {kind: _save(figure, kind) for kind in ("svg", "png")}
+        return {"svg": figure_bytes(figure, "svg"), "png": figure_bytes(figure, "png", dpi=130)}
 
 
 def _beginnings(transforms: pd.DataFrame) -> list[int]:
@@ -76,10 +76,3 @@ def _neighbours(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the pair of each slice with the nearest one before it that is there."""
     near = pairs.loc[pairs.groupby("moving")["fixed"].idxmax()]
     return near[np.isfinite(near["sigma_px"])].sort_values("moving")
-
-
-def _save(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else None
-    figure.savefig(buffer, format=kind, metadata=metadata, dpi=130)
-    return buffer.getvalue()
