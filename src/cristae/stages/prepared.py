@@ -155,15 +155,24 @@ def write_image(
     execution = Execution(options.executor, options.progress(run.stage), Journal(run.path / "slabs"))
     map_blocks(function, [volume] if reads else [], [target], block_shape=whole, execution=execution)
     options.notify("writing coarser levels")
-    with ThreadPoolExecutor(1) as beside:
-        surveyed = beside.submit(survey, open_volume(path), options.progress("surveying image"))
-        build_pyramid(path)
-        noted = surveyed.result()
+    noted = _surveyed(path, run, options)
     black = black_slices(noted["slice_mean"])
     missing = sorted({*(int(z) for z in facts.get("missing", ())), *black})
     kept = {key: value for key, value in facts.items() if key not in _OWN}
     write_facts(path, {**kept, **noted, "missing": missing, "prepared": run.path.name})
     _put_in_place(run.path)
+
+
+def _surveyed(path: Path, run: Run, options: Options) -> dict[str, Any]:
+    """Make the coarser levels of an image, and return what is to be known of it."""
+    crew, told = options.crew(run.path), options.progress("surveying image")
+    if crew.kind == "dask":
+        build_pyramid(path, crew.unordered)
+        return survey(open_volume(path), told, crew)
+    with ThreadPoolExecutor(1) as beside:
+        surveyed = beside.submit(survey, open_volume(path), told)
+        build_pyramid(path)
+        return surveyed.result()
 
 
 def begin_again(run: Run) -> None:
