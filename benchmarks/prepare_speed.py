@@ -5,9 +5,9 @@ brightness, 48 slices in a project. Timed is what the two commands do with two w
 surveying, coarser levels, equalising, writing. Peer: correlation of neighbours (scikit-image, 1/10 px, without
 normalisation, which fails here) and `equalize_hist`, on slices that are in memory already, and nothing written.
 
-The residuals are no contest: the walk is of whole pixels and the tissue is copied, not interpolated, so that the peak of
-a correlation lies on a whole pixel, and rounding to 1/10 px gives it exactly. Whoever solves for parts of pixels keeps
-the noise of the fit. `align_drift` compares both on a walk of parts of pixels.
+The residuals are no contest: the walk is of whole pixels and the tissue is copied, not interpolated, so that the peak
+of a correlation lies on a whole pixel, and rounding to 1/10 px gives it exactly. Whoever solves for parts of pixels
+keeps the noise of the fit. `align_drift` compares both on a walk of parts of pixels.
 """
 
 from __future__ import annotations

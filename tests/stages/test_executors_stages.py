@@ -90,7 +90,13 @@ def test_a_raw_stack_is_prepared_the_same_whoever_works(raw_stack, executor, tmp
     found = prepare(project.path, tmp_path / "p", executor)
     assert sorted(found) == sorted(serial)
     assert {name for name in found if found[name] != serial[name]} == set()
-    for name in ("check/check.csv", "check/check.svg", "align/pairs.csv", "equalise/image.ome.zarr/0", "mesh/box.meshes"):
+    for name in (
+        "check/check.csv",
+        "check/check.svg",
+        "align/pairs.csv",
+        "equalise/image.ome.zarr/0",
+        "mesh/box.meshes",
+    ):
         assert any(key.startswith(f"runs/{name}") for key in found)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from same_outputs import outputs
+from scipy import ndimage
 from stage_projects import SETTINGS
 
 import cristae
@@ -58,7 +59,7 @@ def before(begun, tmp_path_factory):
     for stage, settings in SETTINGS.items():
         found[stage] = Path(shutil.copytree(project, folder / stage / "p"))
         getattr(cristae, stage)(project, **settings)
-    return found
+    return {**found, "all": project}
 
 
 def test_a_prediction_that_is_stopped_comes_to_the_same_end(begun, tmp_path):
@@ -68,6 +69,65 @@ def test_a_prediction_that_is_stopped_comes_to_the_same_end(begun, tmp_path):
 def test_an_import_that_is_stopped_comes_to_the_same_end(sources, tmp_path):
     image = {"source": str(sources / "slices")}
     stop_again_and_again(sources / "new" / "p", tmp_path, "import_image", image, seed=1, n_stops=3)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """A project with a stack of three slabs and a true body."""
+    folder = tmp_path_factory.mktemp("painted")
+    noise = np.random.default_rng(0).normal(size=(80, 90))
+    plane = ndimage.gaussian_filter(noise, 2)
+    grey = [120 + 25 * plane[z % 3 :, z % 5 :][:72, :80] / plane.std() + noise[:72, :80] for z in range(40)]
+    truth = np.zeros((40, 72, 80), np.uint8)
+    truth[5:30, 20:60, 20:70] = 1
+    tifffile.imwrite(folder / "stack.tif", np.array(grey).clip(1, 255).astype(np.uint8))
+    tifffile.imwrite(folder / "truth.tif", truth)
+    project = cristae.init(folder / "p", voxel_size=(10, 10, 10))
+    cristae.import_image(project, folder / "stack.tif")
+    cristae.import_truth(project, folder / "truth.tif", classes={"body": None})
+    return project.path
+
+
+PAINTED = {
+    "equalise": {"method": "match"},
+    "check": {},
+    "align": {"canvas": "raw"},
+    "mesh": {"source": "truth", "block_side": 32, "formats": ["ply"]},
+    "render": {"source": "truth", "width": 64, "height": 64, "planes": {"z": 20}, "mesh": {"block_side": 32}},
+    "export": {"layer": "truth/body", "destination": "slices"},
+}
+"""What a stack and a truth are enough for, with settings."""
+
+
+def test_an_equalisation_that_is_stopped_comes_to_the_same_end(painted, tmp_path):
+    stop_again_and_again(painted, tmp_path, "equalise", PAINTED["equalise"], seed=1, n_stops=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("stage", PAINTED)
+def test_work_on_a_painted_stack_that_is_stopped_comes_to_the_same_end(painted, tmp_path, stage, seed):
+    stop_again_and_again(painted, tmp_path, stage, PAINTED[stage], seed, n_stops=12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image.tif", "image.mrc", "image.h5", "image.nrrd", "image.nii.gz"])
+def test_a_file_for_others_that_is_stopped_comes_to_the_same_end(painted, tmp_path, name):
+    stop_again_and_again(painted, tmp_path, "export", {"layer": "image", "destination": name}, seed=4, n_stops=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["mib", "precomputed", "webknossos", "nnunet"])
+def test_a_data_set_for_others_that_is_stopped_comes_to_the_same_end(painted, tmp_path, form):
+    how = {"layer": "truth", "destination": "out.model" if form == "mib" else "out", "format": form}
+    stop_again_and_again(painted, tmp_path, "export", how, seed=4, n_stops=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("stage", ["evaluate", "write_report"])
+def test_what_sums_up_comes_to_the_same_end(before, tmp_path, stage, seed):
+    stop_again_and_again(before["all"], tmp_path, stage, {}, seed, n_stops=12)
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def check(project: Project, settings: CheckSettings | None = None, options: Opti
             slice_thickness_px=_number(verdict.spacing_px),
             likeness_by_lag=[_number(value) for value in verdict.lags],
         )
-    shutil.rmtree(run.path / ".slices", ignore_errors=True)
+        _clear(run)
     return run
 
 
@@ -311,4 +311,5 @@ def _number(value: float) -> float | None:
 
 
 def _clear(run: Run) -> None:
+    (run.path / ".slices" / "journal").unlink(missing_ok=True)  # first, for it says what is there
     shutil.rmtree(run.path / ".slices", ignore_errors=True)
