@@ -29,7 +29,7 @@ from same_outputs import outputs
 
 from cristae import api
 from cristae.errors import ResourceError
-from cristae.stages import check, equalise, exporting, measure, mesh, predict, render, track, train  # noqa: F401
+from cristae.stages import check, equalise, measure, mesh, predict, track, train  # noqa: F401
 from cristae.stages.options import Options
 
 # The stages above are loaded before any fork.
@@ -105,9 +105,7 @@ def main(template: Path, folder: Path, seed: int, n_stops: int, stage: str, sett
     whole, stopped = folder / "whole" / "p", folder / "stopped" / "p"
 
     def work(path: Path) -> Callable[[], object]:
-        # What is written for others goes into the folder that is watched.
-        how = {key: path / value if key == "destination" else value for key, value in settings.items()}
-        return lambda: getattr(api, stage)(path, **how, options=Options(executor="threads:2"))
+        return lambda: getattr(api, stage)(path, **settings, options=Options(executor="threads:2"))
 
     def difference() -> list[str]:
         expected, found = outputs(whole), outputs(stopped)

@@ -59,7 +59,7 @@ def before(begun, tmp_path_factory):
     for stage, settings in SETTINGS.items():
         found[stage] = Path(shutil.copytree(project, folder / stage / "p"))
         getattr(cristae, stage)(project, **settings)
-    return {**found, "all": project}
+    return found
 
 
 def test_a_prediction_that_is_stopped_comes_to_the_same_end(begun, tmp_path):
@@ -91,10 +91,7 @@ def painted(tmp_path_factory):
 PAINTED = {
     "equalise": {"method": "match"},
     "check": {},
-    "align": {"canvas": "raw"},
     "mesh": {"source": "truth", "block_side": 32, "formats": ["ply"]},
-    "render": {"source": "truth", "width": 64, "height": 64, "planes": {"z": 20}, "mesh": {"block_side": 32}},
-    "export": {"layer": "truth/body", "destination": "slices"},
 }
 """What a stack and a truth are enough for, with settings."""
 
@@ -108,26 +105,6 @@ def test_an_equalisation_that_is_stopped_comes_to_the_same_end(painted, tmp_path
 @pytest.mark.parametrize("stage", PAINTED)
 def test_work_on_a_painted_stack_that_is_stopped_comes_to_the_same_end(painted, tmp_path, stage, seed):
     stop_again_and_again(painted, tmp_path, stage, PAINTED[stage], seed, n_stops=12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["image.tif", "image.mrc", "image.h5", "image.nrrd", "image.nii.gz"])
-def test_a_file_for_others_that_is_stopped_comes_to_the_same_end(painted, tmp_path, name):
-    stop_again_and_again(painted, tmp_path, "export", {"layer": "image", "destination": name}, seed=4, n_stops=6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["mib", "precomputed", "webknossos", "nnunet"])
-def test_a_data_set_for_others_that_is_stopped_comes_to_the_same_end(painted, tmp_path, form):
-    how = {"layer": "truth", "destination": "out.model" if form == "mib" else "out", "format": form}
-    stop_again_and_again(painted, tmp_path, "export", how, seed=4, n_stops=6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3])
-@pytest.mark.parametrize("stage", ["evaluate", "write_report"])
-def test_what_sums_up_comes_to_the_same_end(before, tmp_path, stage, seed):
-    stop_again_and_again(before["all"], tmp_path, stage, {}, seed, n_stops=12)
 
 
 @pytest.mark.slow
