@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.preprocess.trajectory import Pairs, solve_path, without_drift
+from cristae.preprocess.trajectory import Pairs, parts_of, solve_path, without_drift
 
 RADIUS = 300.0
 
@@ -37,7 +37,7 @@ def test_exact_pairs_give_the_path_back(n, seed):
     path = walk(n, seed)
     found = solve_path(n, pairs_of(path), "translation", RADIUS)
     assert np.abs(found.matrices - path).max() < 1e-3
-    assert np.nanmax(found.residual) < 1e-3 and found.joined.all()
+    assert np.nanmax(found.residual) < 1e-3 and (found.parts == 0).all()
 
 
 def test_errors_of_pairs_pile_up_less_than_along_a_chain():
@@ -66,7 +66,7 @@ def test_a_pair_gone_wrong_is_outvoted():
 def test_lost_slices_lie_between_those_around_them():
     path = walk(12)
     found = solve_path(12, pairs_of(path, lost=(0, 5, 6)), "translation", RADIUS)
-    assert found.joined.tolist() == [z not in (0, 5, 6) for z in range(12)]
+    assert found.parts.tolist() == [-1 if z in (0, 5, 6) else 0 for z in range(12)]
     moved = found.matrices[:, :, 2]
     assert np.allclose(moved[5], moved[4] + (moved[7] - moved[4]) / 3)
     assert (moved[0] == moved[1]).all()
@@ -83,10 +83,19 @@ def test_a_stack_in_two_parts_holds_together_where_nothing_was_matched():
     assert np.isnan(found.residual[across]).all() and (found.weight[across] == 0).all()
 
 
+def test_parts_are_what_pairs_join():
+    moving, fixed = np.array([9, 1, 2, 5, 6, 7, 8]), np.array([7, 0, 0, 4, 4, 5, 7])
+    sigma = np.array([0.1, 0.1, 0.1, 0.1, np.inf, 0.1, 0.1])
+    pairs = Pairs(moving, fixed, np.tile(np.eye(2, 3), (7, 1, 1)), sigma)
+    assert parts_of(11, pairs).tolist() == [0, 0, 0, -1, 1, 1, -1, 1, 1, 1, -1]
+    none = Pairs(moving[:0], fixed[:0], pairs.matrices[:0], sigma[:0])
+    assert parts_of(3, none).tolist() == [-1, -1, -1]
+
+
 def test_without_any_pair_nothing_moves():
     none = Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2, 3)), np.zeros(0))
     found = solve_path(3, none, "affine", RADIUS)
-    assert (found.matrices == np.eye(2, 3)).all() and not found.joined.any()
+    assert (found.matrices == np.eye(2, 3)).all() and (found.parts == -1).all()
 
 
 @pytest.mark.parametrize("model", ["rigid", "affine"])

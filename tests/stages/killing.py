@@ -29,9 +29,10 @@ from same_outputs import outputs
 
 from cristae import api
 from cristae.errors import ResourceError
-from cristae.stages import measure, predict, track, train  # noqa: F401  loaded before any fork
+from cristae.stages import check, equalise, measure, mesh, predict, track, train  # noqa: F401
 from cristae.stages.options import Options
 
+# The stages above are loaded before any fork.
 _ACCESSES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile", "os.chmod")
 FULL = ResourceError.exit_code
 

@@ -28,6 +28,7 @@ from cristae.stages.options import Options
 from cristae.stages.prepared import use_image
 from cristae.stages.survey import survey
 from cristae.volume import Volume
+from cristae.wording import number_ranges
 
 SIZE = (16.0, 8.0, 8.0)
 SHAPE = (20, 128, 144)
@@ -231,6 +232,58 @@ def test_a_slice_that_nobody_called_bad_is_outvoted(tmp_path, drifted):
     spoilt[14] = np.random.default_rng(0).integers(1, 255, SHAPE[1:])
     run = align(project_of(tmp_path / "spoilt", spoilt))
     assert error(run, WALK)[[z for z in range(20) if z != 14]].max() < 0.4
+
+
+def other_tissue(n: int, seed: int = 50) -> np.ndarray:
+    """Slices that have nothing in common with the drifting ones, nor with one another."""
+    planes = [tissue((1, *SHAPE[1:]), seed=seed + number)[0, 40:-40, 40:-40] for number in range(n)]
+    return (255 * np.array(planes)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("strange", [(10, 11), (10, 11, 12, 13), (0, 18, 19), (15, 16, 17)])
+def test_slices_that_nobody_called_bad_and_that_fit_nothing_are_bridged(tmp_path, drifted, strange):
+    """The slices after them are matched to those before, so that the drift in between is known.
+
+    Not as well as elsewhere: tissue changes, too.
+    """
+    spoilt = drifted.copy()
+    spoilt[list(strange)] = other_tissue(len(strange))
+    heard: list[str] = []
+    run = align(project_of(tmp_path / "strange", spoilt), options=Options(notify=heard.append))
+    good = [z for z in range(20) if z not in strange]
+    found = (shifts(run) + WALK)[good]
+    assert np.hypot(*(found - np.median(found, axis=0)).T).max() < 1
+    table = pd.read_parquet(run.path / "transforms.parquet")
+    assert table["z"][table["bridged"]].tolist() == list(strange)
+    assert len(run.manifest["parts"]) == 1 and not any("no match joins" in words for words in heard)
+    assert any(f"slices {number_ranges(strange)} lie where those around them say" in words for words in heard)
+
+
+def test_another_specimen_is_left_where_it_was_recorded_and_named(tmp_path, drifted):
+    torn = drifted.copy()
+    torn[12:] = recorded(walk_of(8, seed=4), (8, *SHAPE[1:]), seed=9)
+    heard: list[str] = []
+    run = align(project_of(tmp_path / "torn", torn), options=Options(notify=heard.append))
+    found = shifts(run)
+    assert np.abs(found[12] - found[11]).max() < 0.05
+    for part, walk in ((found[:12], WALK[:12]), (found[12:], walk_of(8, seed=4))):
+        left = part + walk
+        assert np.hypot(*(left - np.median(left, axis=0)).T).max() < 0.3
+    assert run.manifest["parts"] == ["0–11", "12–19"]
+    assert sum("no match joins slices 0–11 to slices 12–19" in words for words in heard) == 1
+    assert not pd.read_parquet(run.path / "transforms.parquet")["bridged"].any()
+
+
+def test_a_few_slices_of_another_specimen_are_a_part_of_their_own(tmp_path, drifted):
+    """Those that fit one another keep how they lie on one another; the rest is joined over them."""
+    torn = drifted.copy()
+    torn[8:12] = recorded(np.zeros((4, 2)), (4, *SHAPE[1:]), seed=9)
+    run = align(project_of(tmp_path / "torn", torn))
+    assert run.manifest["parts"] == ["0–7, 12–19", "8–11"]
+    rest = np.r_[0:8, 12:20]
+    left = (shifts(run) + WALK)[rest]
+    assert np.hypot(*(left - np.median(left, axis=0)).T).max() < 0.3
+    assert np.ptp(shifts(run)[8:12], axis=0).max() < 0.3
 
 
 def test_the_common_area_holds_no_padding(project, drifted):

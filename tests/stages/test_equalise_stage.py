@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,28 @@ def test_every_slice_is_equalised_by_itself(tmp_path, dtype):
     assert np.ptp(means) < 0.02 * means.mean() < np.ptp(project.raw_facts["slice_mean"])
     assert project.file.prepared == run.path.name and project.file.aligned is None
     assert n_levels(project.image_path) == n_levels(project.raw_path)
+
+
+def test_killed_once_the_image_is_in_its_place_it_is_made_again_as_a_whole(project, monkeypatch):
+    """What notes the slabs that are done may outlive the image that they were done of."""
+
+    class Killed(BaseException):
+        pass
+
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        if path.name == "slabs" and (path.parent / "image.ome.zarr").exists():
+            raise Killed
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as moment:
+        moment.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            equalise(project)
+    run = equalise(project)
+    expected = [apply_table(plane, equalising_table(grey_counts(plane))) for plane in jumping()]
+    assert (project.image.read() == np.stack(expected)).all() and not (run.path / "slabs").exists()
 
 
 @pytest.mark.parametrize("method", ["clahe", "match"])
@@ -117,7 +141,9 @@ def test_workers_do_not_decide_and_a_stopped_run_goes_on(tmp_path):
     assert project.image_facts["digest"] == whole.image_facts["digest"]
 
 
-def test_it_begins_with_the_aligned_image_and_is_undone_step_by_step(project):
+def test_it_begins_with_the_aligned_image_and_is_undone_step_by_step(tmp_path):
+    drifting = np.stack([np.roll(jumping()[0], z % 4, axis=1) for z in range(SHAPE[0])])
+    project = project_of(tmp_path / "drifting", drifting)
     aligned = align(project)
     first = equalise(project)
     second = equalise(project, EqualiseSettings(method="clahe"))

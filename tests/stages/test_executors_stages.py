@@ -10,9 +10,11 @@ import pytest
 import tifffile
 from cell_projects import SIZE
 from same_outputs import outputs
+from scipy.ndimage import gaussian_filter
 from stage_projects import SETTINGS
 
 import cristae
+from cristae.stages import align_pairs, check
 from cristae.stages.options import Options
 
 cluster = pytest.importorskip("cristae.cluster")
@@ -44,6 +46,58 @@ def test_all_stages_come_out_the_same_whoever_works(begun, serial, executor, tmp
     assert {name for name in found if found[name] != serial[name]} == set()
     for stage in ("predict", "cells", "track", "objects", "anatomy", "measure"):
         assert any(name.startswith(f"runs/{stage}/") for name in found)
+
+
+PREPARING = {
+    "check": {},
+    "align": {"canvas": "raw", "interpolation": "linear"},
+    "equalise": {"method": "match"},
+    "mesh": {"source": "truth", "block_side": 32},
+}
+"""Stages on the way of a raw stack, and the surfaces of what was painted."""
+
+
+@pytest.fixture(scope="module")
+def raw_stack(tmp_path_factory):
+    """A project with a drifting stack of three slabs and a truth, and the same after each stage in turn, serially."""
+    folder, rng = tmp_path_factory.mktemp("raw"), np.random.default_rng(0)
+    plane = gaussian_filter(rng.normal(size=(120, 130)), 2)
+    plane = 120 + 25 * plane / plane.std()
+    stack = [plane[10 + z % 3 : 106 + z % 3, 10 + z % 5 : 106 + z % 5] + rng.normal(0, 5, (96, 96)) for z in range(40)]
+    truth = np.zeros((40, 96, 96), np.uint8)
+    truth[5:30, 20:80, 20:80] = 1
+    tifffile.imwrite(folder / "stack.tif", np.clip(stack, 1, 255).astype(np.uint8))
+    tifffile.imwrite(folder / "truth.tif", truth)
+    project = cristae.init(folder / "begun" / "p", voxel_size=SIZE)
+    cristae.import_image(project, folder / "stack.tif")
+    cristae.import_truth(project, folder / "truth.tif", classes={"box": None})
+    return project, prepare(project.path, folder / "serial" / "p", "serial")
+
+
+def prepare(begun, path, executor):
+    project = cristae.Project.open(shutil.copytree(begun, path))
+    for stage, settings in PREPARING.items():
+        getattr(cristae, stage)(project, options=Options(executor=executor), **settings)
+    return outputs(path)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_raw_stack_is_prepared_the_same_whoever_works(raw_stack, executor, tmp_path, monkeypatch):
+    project, serial = raw_stack
+    if executor.startswith("dask"):  # nothing is left to this process
+        for module in (align_pairs, check):
+            monkeypatch.delattr(module._Slabs, "in_turn")
+    found = prepare(project.path, tmp_path / "p", executor)
+    assert sorted(found) == sorted(serial)
+    assert {name for name in found if found[name] != serial[name]} == set()
+    for name in (
+        "check/check.csv",
+        "check/check.svg",
+        "align/pairs.csv",
+        "equalise/image.ome.zarr/0",
+        "mesh/box.meshes",
+    ):
+        assert any(key.startswith(f"runs/{name}") for key in found)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from same_outputs import outputs
+from scipy import ndimage
 from stage_projects import SETTINGS
 
 import cristae
@@ -68,6 +69,42 @@ def test_a_prediction_that_is_stopped_comes_to_the_same_end(begun, tmp_path):
 def test_an_import_that_is_stopped_comes_to_the_same_end(sources, tmp_path):
     image = {"source": str(sources / "slices")}
     stop_again_and_again(sources / "new" / "p", tmp_path, "import_image", image, seed=1, n_stops=3)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """A project with a stack of three slabs and a true body."""
+    folder = tmp_path_factory.mktemp("painted")
+    noise = np.random.default_rng(0).normal(size=(80, 90))
+    plane = ndimage.gaussian_filter(noise, 2)
+    grey = [120 + 25 * plane[z % 3 :, z % 5 :][:72, :80] / plane.std() + noise[:72, :80] for z in range(40)]
+    truth = np.zeros((40, 72, 80), np.uint8)
+    truth[5:30, 20:60, 20:70] = 1
+    tifffile.imwrite(folder / "stack.tif", np.array(grey).clip(1, 255).astype(np.uint8))
+    tifffile.imwrite(folder / "truth.tif", truth)
+    project = cristae.init(folder / "p", voxel_size=(10, 10, 10))
+    cristae.import_image(project, folder / "stack.tif")
+    cristae.import_truth(project, folder / "truth.tif", classes={"body": None})
+    return project.path
+
+
+PAINTED = {
+    "equalise": {"method": "match"},
+    "check": {},
+    "mesh": {"source": "truth", "block_side": 32, "formats": ["ply"]},
+}
+"""What a stack and a truth are enough for, with settings."""
+
+
+def test_an_equalisation_that_is_stopped_comes_to_the_same_end(painted, tmp_path):
+    stop_again_and_again(painted, tmp_path, "equalise", PAINTED["equalise"], seed=1, n_stops=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("stage", PAINTED)
+def test_work_on_a_painted_stack_that_is_stopped_comes_to_the_same_end(painted, tmp_path, stage, seed):
+    stop_again_and_again(painted, tmp_path, stage, PAINTED[stage], seed, n_stops=12)
 
 
 @pytest.mark.slow

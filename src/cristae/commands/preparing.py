@@ -25,7 +25,8 @@ def align(stage: Stage, project: Path, use: str | None) -> None:
 
     def words(facts: dict[str, Any]) -> str:
         size = " × ".join(map(str, facts["shape"]))
-        return f"aligned to {facts['residual_px_median']:.3g} px in the median: {size} voxels (z, y, x)"
+        parts = f", in {len(facts['parts'])} parts that no match joins" if len(facts["parts"]) > 1 else ""
+        return f"aligned to {facts['residual_px_median']:.3g} px in the median{parts}: {size} voxels (z, y, x)"
 
     _prepare(stage, project, use, "align", (api.align, words))
 

@@ -11,10 +11,13 @@
 A step solves for motion, gain and offset at once, with weights that fall to 0 for pixels that fit badly. Pixels
 without data are NaN in the pyramid (`cristae.preprocess.pyramid`) and are never looked at.
 
+Whatever two slices hold, some shift makes them agree a little. A match counts only if they agree by more than chance.
+
 Papers: P. Thévenaz, U. E. Ruttimann and M. Unser (1998), IEEE TIP 7, 27 (TurboReg: pyramid, least squares);
 S. Klein, M. Staring and J. P. W. Pluim (2007), IEEE TIP 16, 2879 (random subsets of pixels, new ones each iteration);
 C. D. Kuglin and D. C. Hines (1975), Proc. IEEE Cybernetics and Society, 163 (phase correlation);
-S. Geman and D. McClure (1987), Bull. ISI 52, 5 (the weights).
+S. Geman and D. McClure (1987), Bull. ISI 52, 5 (the weights);
+M. S. Bartlett (1935), J. R. Stat. Soc. 98, 536 (correlation by chance of what is not white).
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ _PEAKS = 3
 """Peaks of the phase correlation that are tried."""
 _FEWEST = 64
 """A match on fewer pixels than this is none."""
+_ABOVE_CHANCE = 6.0
+"""Standard deviations of the correlation of unrelated slices that a match is above; of 1260 pairs of them, made of
+noise, textures and blobs, the best reached 5.8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,8 @@ def register(moving: Pyramid, fixed: Pyramid, model: Model, samples: int, seed: 
     Returns
     -------
     Match
-        Matrix in pixels of the finest level. The identity with an infinite `sigma` where the slices cannot be matched.
+        Matrix in pixels of the finest level. The identity with an infinite `sigma` where the slices cannot be matched:
+        the fit fails, or they agree no better than unrelated slices of their texture may.
     """
     nothing = Match(np.eye(2, 3), 0.0, 0.0, np.inf)
     if not moving or not fixed or moving[0].shape != fixed[0].shape:
@@ -98,8 +105,8 @@ def register(moving: Pyramid, fixed: Pyramid, model: Model, samples: int, seed: 
             state.matrix[:, 2] *= 2
     fit = _Fit(moving[0], fixed[0], model)
     state = fit.steps(state, samples * _POLISH, _POLISH_STEPS, (*seed, len(moving)))
-    before, after = fit.correlation(np.eye(2, 3)), fit.correlation(state.matrix)
-    if not np.isfinite(state.error) or after < max(before, 0.0) - 0.02:
+    (before, _), (after, overlap) = fit.correlation(np.eye(2, 3)), fit.correlation(state.matrix)
+    if not np.isfinite(state.error) or after < max(before, 0.0) - 0.02 or after < fit.chance(overlap):
         return Match(np.eye(2, 3), before, before, np.inf)
     return Match(state.matrix, before, after, state.error)
 
@@ -129,6 +136,7 @@ class _Fit:
         self.moving, self.fixed, self.model = moving, fixed, model
         self.radius = 0.5 * float(np.hypot(*moving.shape))
         self.n_motion = {"translation": 2, "rigid": 3, "affine": 6}[model]
+        self.grid = max(1, max(moving.shape) // 256)
 
     def steps(self, state: _State, samples: int, most: int, seed: tuple[int, ...]) -> _State:
         """Go on from a state, on new pixels each time."""
@@ -158,9 +166,23 @@ class _Fit:
                 break
         return state
 
-    def correlation(self, matrix: NDArray[np.float64]) -> float:
-        """Return the correlation of the two planes under a motion, over a grid of pixels."""
-        return float(_correlation(self.moving, self.fixed, matrix, max(1, max(self.moving.shape) // 256)))
+    def correlation(self, matrix: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the correlation of the planes under a motion, over a grid of pixels, and the share that overlap."""
+        correlation, overlap = _correlation(self.moving, self.fixed, matrix, self.grid)
+        return float(correlation), float(overlap)
+
+    def chance(self, overlap: float) -> float:
+        """Return the correlation that unrelated planes of such texture stay below where so much of them overlaps.
+
+        Its variance is the sum of products of their autocorrelations over the number of pixels (Bartlett 1935): the
+        mean product of their power spectra over the product of their means. Above 0 it is skewed, its inverse tangent
+        is not (Fisher).
+        """
+        planes = [np.nan_to_num(plane[:: self.grid, :: self.grid]) for plane in (self.moving, self.fixed)]
+        one, other = (np.abs(np.fft.rfft2(plane)) ** 2 for plane in planes)
+        white = max(float(one.mean()) * float(other.mean()), 1e-12)
+        deviation = np.sqrt(float((one * other).mean()) / white / (max(overlap, 1e-3) * planes[0].size))
+        return float(np.tanh(_ABOVE_CHANCE * deviation))
 
     def _limited(self, motion: NDArray[np.float64]) -> NDArray[np.float64]:
         """Cut a step to 2 px, beyond which the slopes that it rests on mean nothing."""
@@ -211,7 +233,7 @@ def _best_shift(moving: Plane, fixed: Plane) -> NDArray[np.float64]:
         matrix[:, 2] = shift
         overlap = max(0.0, (1 - abs(shift[0]) / height) * (1 - abs(shift[1]) / width))
         # Far shifts leave few pixels, and few pixels agree by chance.
-        fit = float(_correlation(moving, fixed, matrix, 1)) * np.sqrt(overlap)
+        fit = float(_correlation(moving, fixed, matrix, 1)[0]) * np.sqrt(overlap)
         if fit > best:
             best, chosen = fit, shift
     return np.array(chosen, np.float64)
@@ -312,8 +334,11 @@ def _accumulate(
 
 
 @njit(cache=True, nogil=True)
-def _correlation(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, step: int) -> float:
-    """Return the correlation of two planes under a motion, over every `step`-th pixel; -1 where few overlap."""
+def _correlation(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, step: int) -> tuple[float, float]:
+    """Return the correlation of two planes under a motion, over every `step`-th pixel, and the share that overlap.
+
+    The correlation is -1 where few do.
+    """
     height, width = moving.shape
     middle_y, middle_x = 0.5 * (height - 1), 0.5 * (width - 1)
     n, seen = 0, 0
@@ -336,8 +361,8 @@ def _correlation(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, step
                 bb += there * there
                 ab += here * there
     if n < 16 or n < 0.05 * seen:
-        return -1.0
+        return -1.0, n / max(1, seen)
     spread = (aa - a * a / n) * (bb - b * b / n)
     if spread <= 0.0:
-        return 0.0
-    return (ab - a * b / n) / np.sqrt(spread)
+        return 0.0, n / seen
+    return (ab - a * b / n) / np.sqrt(spread), n / seen

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from cristae.preprocess.align import Model
@@ -34,7 +35,7 @@ _ROUNDS = 12
 _LEAST = 0.05
 """Disagreement (px) that is always within reason."""
 _LOOSE = 1e-6
-"""Weight by which neighbours that no pair joins are held together."""
+"""Weight by which neighbours that no pair joins are held together, as they were recorded."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ class Path:
         float64 ``(m,)``: by how many pixels each pair disagrees with the path; NaN where nothing was matched.
     weight
         float64 ``(m,)``: 0–1, what each pair had to say in the end.
-    joined
-        bool ``(n,)``: whether a slice is held by any pair. The others lie between their neighbours.
+    parts
+        int64 ``(n,)``: part of the stack that each slice belongs to, see `parts_of`; those in none (-1) lie between
+        their neighbours.
     """
 
     matrices: Matrices
     residual: NDArray[np.float64]
     weight: NDArray[np.float64]
-    joined: NDArray[np.bool_]
+    parts: NDArray[np.int64]
 
 
 def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 1e-3) -> Path:
@@ -99,15 +101,16 @@ def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 
     -------
     Path
         The first slice that is held by any pair lies where it was; among them turns and stretches are none on average.
+        Parts that no pair joins (`parts_of`) lie on one another as they were recorded, where one ends and the next
+        begins.
     """
     usable = np.isfinite(pairs.sigma)
     moving, fixed, measured = pairs.moving[usable], pairs.fixed[usable], pairs.matrices[usable]
-    joined = np.zeros(n, np.bool_)
-    joined[moving], joined[fixed] = True, True
-    held = np.flatnonzero(joined)
+    parts = parts_of(n, pairs)
+    held = np.flatnonzero(parts >= 0)
     residual, weight = np.full(len(usable), np.nan), np.zeros(len(usable))
     if not len(held):
-        return Path(np.tile(np.eye(2, 3), (n, 1, 1)), residual, weight, joined)
+        return Path(np.tile(np.eye(2, 3), (n, 1, 1)), residual, weight, parts)
     number = np.full(n, -1)
     number[held] = np.arange(len(held))
     links = number[moving], number[fixed]
@@ -129,7 +132,27 @@ def solve_path(n: int, pairs: Pairs, model: Model, radius: float, pull: float = 
         robust = 1 / (1 + (apart / (2.5 * scale)) ** 2) ** power
     residual[usable], weight[usable] = apart, robust
     found = np.concatenate([shapes, (shifts - shifts[0])[:, :, None]], axis=2)
-    return Path(_between(held, found, n), residual, weight, joined)
+    return Path(_between(held, found, n), residual, weight, parts)
+
+
+def parts_of(n: int, pairs: Pairs) -> NDArray[np.int64]:
+    """Return the part of the stack that each slice belongs to: what pairs join, directly or by others, is one.
+
+    Returns
+    -------
+    array
+        int64 ``(n,)``: parts are counted from 0 in the order of their first slices; -1 for a slice that no pair holds.
+    """
+    usable = np.isfinite(pairs.sigma)
+    links = pairs.moving[usable], pairs.fixed[usable]
+    graph = sparse.coo_matrix((np.ones(len(links[0])), links), shape=(n, n))
+    _, found = connected_components(graph, directed=False)
+    held = np.zeros(n, np.bool_)
+    held[links[0]], held[links[1]] = True, True
+    parts = np.full(n, -1, np.int64)
+    _, first, number = np.unique(found[held], return_index=True, return_inverse=True)
+    parts[held] = np.argsort(np.argsort(first))[number]
+    return parts
 
 
 def without_drift(matrices: Matrices, width: float) -> Matrices:

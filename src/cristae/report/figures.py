@@ -5,7 +5,6 @@ Built on `matplotlib.figure.Figure` alone, so that drawing touches no global sta
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cristae.figures import figure_bytes
 from cristae.palette import BLUE, GREEN, GRIDDED, ORANGE, VERMILLION, class_colour, class_line, dice_begins
 
 _WIDTH = 8.6
@@ -212,9 +212,7 @@ def scores_per_class(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 def as_svg(figure: Figure) -> str:
     """Return a figure as the text of an SVG, without a date: the same figure is the same text."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return figure_bytes(figure, "svg").decode()
 
 
 def _panels(figure: Figure, n: int) -> list[Axes]:

@@ -6,7 +6,6 @@ hollow. Of many objects some are drawn, evenly spread over all values; lines and
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from cristae.figures import figure_bytes
 from cristae.palette import PLAIN
 
 MOST_POINTS = 300
@@ -132,11 +132,8 @@ def draw_bars(rows: Mapping[str, Sequence[Bars]], cells: Sequence[str]) -> Figur
 
 def save(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
     """Return a figure as a file; the same bytes for the same figure."""
-    buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, metadata=metadata, dpi=150)
-    return buffer.getvalue()
+        return figure_bytes(figure, kind)
 
 
 def thinned(values: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:

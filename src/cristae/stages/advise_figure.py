@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cristae.figures import save_figure
 from cristae.palette import BLUE, GREEN, GRIDDED, ORANGE, VERMILLION
 
 
@@ -62,5 +63,4 @@ def draw_advice(table: pd.DataFrame, labelled: Sequence[int], depth: int, *paths
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)
+        save_figure(figure, *paths)

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.allocation import keep_freed_memory
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Block, Box, Grid, Nanometres
 from cristae.preprocess.align import Model
-from cristae.preprocess.trajectory import Matrices, Pairs, Path, solve_path, without_drift
+from cristae.preprocess.trajectory import Matrices, Path, solve_path, without_drift
 from cristae.preprocess.warp import Interpolation, warp_plane
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.align_figure import draw_alignment
-from cristae.stages.align_pairs import measure_pairs
+from cristae.stages.align_pairs import measure_pairs, pairs_of
 from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.moving_labels import MATRIX, read_transforms
 from cristae.stages.objects import write_table
@@ -79,6 +81,8 @@ def align(project: Project, settings: AlignSettings | None = None, options: Opti
 
     Writes ``image.ome.zarr``; ``transforms`` (a row per slice: where its pixels were recorded) and ``pairs`` (a row per
     match) as Parquet and CSV; ``alignment.svg`` and ``.png``. Labels are moved along; the raw image and labels stay.
+    Slices that fit nothing are bridged. Where nothing joins the slices before and after, the stack is left as it was
+    recorded, which is said and noted (``parts``).
 
     Raises
     ------
@@ -146,12 +150,7 @@ class Warping:
 
 def _path(table: pd.DataFrame, shape: Sequence[int], settings: AlignSettings) -> tuple[Path, dict[str, Any]]:
     """Solve for the path; enter in the table what each pair had to say; return what is worth saying."""
-    pairs = Pairs(
-        table["moving"].to_numpy(np.int64),
-        table["fixed"].to_numpy(np.int64),
-        table[list(MATRIX)].to_numpy(np.float64).reshape(-1, 2, 3),
-        table["sigma_px"].to_numpy(np.float64),
-    )
+    pairs = pairs_of(table)
     if not np.isfinite(pairs.sigma).any():
         raise DataError(
             "no two slices of this stack could be matched: they are blank, too small (64 px at least), or share nothing"
@@ -172,8 +171,14 @@ def _path(table: pd.DataFrame, shape: Sequence[int], settings: AlignSettings) ->
         "n_pairs": len(table),
         "n_outvoted": int((path.weight[np.isfinite(path.residual)] < 0.1).sum()),
         "n_unmatched": int((~np.isfinite(pairs.sigma)).sum()),
+        "parts": _parts(path.parts),
     }
-    return Path(matrices, path.residual, path.weight, path.joined), found
+    return replace(path, matrices=matrices), found
+
+
+def _parts(parts: NDArray[np.int64]) -> list[str]:
+    """Return which slices belong to each part of the stack, in words."""
+    return [number_ranges(np.flatnonzero(parts == part).tolist()) for part in range(parts.max() + 1)]
 
 
 def _snapped(matrices: Matrices, radius: float, whole: bool) -> Matrices:
@@ -239,7 +244,8 @@ def _write_transforms(run: Run, path: Path, frame: tuple[tuple[int, int], Grid, 
     transforms["shift_y_nm"] = transforms["shift_y_px"] * grid.voxel_size[1]
     transforms["shift_x_nm"] = transforms["shift_x_px"] * grid.voxel_size[2]
     transforms["turn_degrees"] = np.degrees(np.arctan2(turn[:, 1, 0] - turn[:, 0, 1], turn[:, 0, 0] + turn[:, 1, 1]))
-    transforms["bridged"] = np.isin(slices, bad) | ~path.joined
+    transforms["bridged"] = np.isin(slices, bad) | (path.parts < 0)
+    transforms["part"] = path.parts
     write_table(transforms, run.path / "transforms")
 
 
@@ -251,7 +257,13 @@ def _say(found: Mapping[str, Any], table: pd.DataFrame, path: Path, options: Opt
     if found["n_unmatched"]:
         lost = sorted({int(z) for z in table.loc[~np.isfinite(table["sigma_px"]), "moving"]})
         options.notify(f"align: slices {number_ranges(lost)} could not be matched to all before them; see pairs.csv")
-    alone = np.flatnonzero(~path.joined).tolist()
+    if len(found["parts"]) > 1:
+        options.notify(
+            f"align: no match joins slices {' to slices '.join(found['parts'])}; these parts were left on one another "
+            "as they were recorded. See whether slices are missing or bad where one ends and the next begins (cristae "
+            "check)"
+        )
+    alone = np.flatnonzero(path.parts < 0).tolist()
     if alone:
         options.notify(f"align: slices {number_ranges(alone)} lie where those around them say")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cristae.palette import BLUE, GREEN, ORANGE, PLAIN, VERMILLION
+from cristae.figures import figure_bytes
+from cristae.palette import BLUE, GREEN, ORANGE, PLAIN, PURPLE, VERMILLION
 
 _STYLE: Any = {**PLAIN, "axes.grid": True}
 
@@ -42,6 +42,10 @@ def draw_alignment(transforms: pd.DataFrame, pairs: pd.DataFrame, pixel_nm: Sequ
             shifts.plot(*lost, color=colour, marker="o", markersize=4, markerfacecolor="white", linestyle="none")
         if bridged.any():
             shifts.plot([], [], color="black", marker="o", markerfacecolor="white", linestyle="none", label="bridged")
+        for number, first in enumerate(_beginnings(transforms)):
+            for panel in (shifts, apart, agreement):
+                words = "no match joins" if not number and panel is shifts else None
+                panel.axvline(first - 0.5, color=PURPLE, linewidth=1.2, linestyle="--", label=words)
         shifts.set_ylabel("shift of the slice\n(px)")
         shifts.legend(loc="upper right", bbox_to_anchor=(1, 1.2), ncols=3, fontsize=8.5)
         nm = float(pixel_nm[0])
@@ -59,17 +63,16 @@ def draw_alignment(transforms: pd.DataFrame, pairs: pd.DataFrame, pixel_nm: Sequ
         agreement.plot(rows["moving"], rows["correlation_after"], color=GREEN, linewidth=1.2, label="after")
         agreement.set_ylabel("correlation with\nthe slice before")
         agreement.set_xlabel("slice (z)")
-        return {kind: _save(figure, kind) for kind in ("svg", "png")}
+        return {"svg": figure_bytes(figure, "svg"), "png": figure_bytes(figure, "png", dpi=130)}
+
+
+def _beginnings(transforms: pd.DataFrame) -> list[int]:
+    """Return the slices at which another part of the stack begins, or goes on."""
+    held = transforms[transforms["part"] >= 0]
+    return held["z"][held["part"].diff().fillna(0) != 0].tolist()
 
 
 def _neighbours(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the pair of each slice with the nearest one before it that is there."""
     near = pairs.loc[pairs.groupby("moving")["fixed"].idxmax()]
     return near[np.isfinite(near["sigma_px"])].sort_values("moving")
-
-
-def _save(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else None
-    figure.savefig(buffer, format=kind, metadata=metadata, dpi=130)
-    return buffer.getvalue()

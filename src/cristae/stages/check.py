@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.allocation import keep_freed_memory
-from cristae.blockwise import Journal
+from cristae.blockwise import Journal, Progress
 from cristae.errors import UsageError
 from cristae.files import write_atomically
 from cristae.io.ome_zarr import CHUNK
-from cristae.preprocess.inspect import LAGS, Look, fit, look
+from cristae.preprocess.inspect import LAGS, Fit, Look, fit, look
 from cristae.preprocess.stack import KINDS, NUMBERS, SEVERE, Finding, Stack, stack_of, table_of
 from cristae.preprocess.verdicts import THRESHOLD, Verdict, judge
 from cristae.preprocess.wording import ADVICE, TITLES
@@ -115,7 +116,7 @@ def check(project: Project, settings: CheckSettings | None = None, options: Opti
             slice_thickness_px=_number(verdict.spacing_px),
             likeness_by_lag=[_number(value) for value in verdict.lags],
         )
-    shutil.rmtree(run.path / ".slices", ignore_errors=True)
+        _clear(run)
     return run
 
 
@@ -197,31 +198,76 @@ def _measure(image: Volume, folder: Path, options: Options) -> Stack:
     folder.mkdir(exist_ok=True)
     journal, tiling = Journal(folder / "journal"), f"slabs of {SLAB} of {image.shape}"
     finished = journal.finished(tiling)
-    planes, depth = Planes(image, thickness=SLAB), image.shape[0]
-    progress = options.progress("check")
-    before: list[Look] = []
-    reached = 0
+    slabs, depth = range(0, image.shape[0], SLAB), image.shape[0]
+    todo = [start for start in slabs if str(start) not in finished]
+    measuring, crew, progress = _Slabs(image, folder), options.crew(folder), options.progress("check")
+    if crew.kind == "dask":
+        for done, start in enumerate(crew.unordered(measuring, todo), start=len(slabs) - len(todo) + 1):
+            journal.add(tiling, str(start))
+            progress(min(done * SLAB, depth), depth)
+    else:
+        for start in measuring.in_turn(todo, crew.n_here, progress):
+            journal.add(tiling, str(start))
     parts = []
-    with ThreadPoolExecutor(options.crew(folder).n_here) as pool:
-        for start in range(0, depth, SLAB):
-            path, slices = folder / f"{start}.npz", range(start, min(start + SLAB, depth))
-            if str(start) not in finished:
-                if reached != start:  # the slices before were measured by an earlier run
-                    before = [look(planes[z]) for z in range(start - 1, max(-1, start - 1 - LAGS), -1)]
-                looks, fits = [], []
-                for this in pool.map(lambda z: look(planes[z]), slices):
-                    fits.append(fit(this, before))
-                    looks.append(this)
-                    before = [this, *before][:LAGS]
-                    progress(start + len(looks), depth)
-                with path.open("wb") as file:
-                    np.savez(file, **table_of(looks, fits))  # type: ignore[arg-type]  # stubs take no dict of arrays
-                journal.add(tiling, str(start))
-                reached = slices.stop
-            with np.load(path, allow_pickle=False) as stored:
-                parts.append(dict(stored))
-            progress(slices.stop, depth)
+    for start in slabs:
+        with np.load(measuring.file(start), allow_pickle=False) as stored:
+            parts.append(dict(stored))
+    progress(depth, depth)
     return stack_of(parts)
+
+
+@dataclass(frozen=True)
+class _Slabs:
+    """Measures the slices of a slab, each against those before it, and keeps what was measured."""
+
+    image: Volume
+    folder: Path
+
+    def file(self, start: int) -> Path:
+        """Return where the measures of a slab are kept."""
+        return self.folder / f"{start}.npz"
+
+    def __call__(self, start: int) -> int:
+        """Measure one slab alone."""
+        planes = Planes(self.image, thickness=SLAB)
+        before = self._before(planes, start)
+        self._keep(start, (look(planes[z]) for z in self._slices(start)), before)
+        return start
+
+    def in_turn(self, todo: Sequence[int], n_threads: int, progress: Progress) -> Iterator[int]:
+        """Measure slabs one after the other in this process, the slices of each side by side."""
+        planes, depth = Planes(self.image, thickness=SLAB), self.image.shape[0]
+        before, known = list[Look](), 0  # the slices before `known`
+        with ThreadPoolExecutor(n_threads) as pool:
+            for start in todo:
+                if known != start:  # the slices before were measured by an earlier run
+                    before = self._before(planes, start)
+
+                def looks(start: int = start) -> Iterator[Look]:
+                    for z, this in enumerate(pool.map(lambda z: look(planes[z]), self._slices(start)), start=start):
+                        yield this
+                        progress(z + 1, depth)
+
+                before, known = self._keep(start, looks(), before), start + SLAB
+                yield start
+
+    def _slices(self, start: int) -> range:
+        return range(start, min(start + SLAB, self.image.shape[0]))
+
+    def _before(self, planes: Planes, start: int) -> list[Look]:
+        """Look at the slices before a slab, the nearest first."""
+        return [look(planes[z]) for z in range(start - 1, max(-1, start - 1 - LAGS), -1)]
+
+    def _keep(self, start: int, looks: Iterable[Look], before: list[Look]) -> list[Look]:
+        """Compare the slices of a slab with those before, keep all, and return what the next slab is compared with."""
+        seen, fits = list[Look](), list[Fit]()
+        for this in looks:
+            fits.append(fit(this, before))
+            seen.append(this)
+            before = [this, *before][:LAGS]
+        with self.file(start).open("wb") as file:
+            np.savez(file, **table_of(seen, fits))  # type: ignore[arg-type]  # stubs take no dict of arrays
+        return before
 
 
 def _stated(stated: Sequence[float | None] | None, used: Sequence[float]) -> list[Finding]:
@@ -265,4 +311,5 @@ def _number(value: float) -> float | None:
 
 
 def _clear(run: Run) -> None:
+    (run.path / ".slices" / "journal").unlink(missing_ok=True)  # first, for it says what is there
     shutil.rmtree(run.path / ".slices", ignore_errors=True)

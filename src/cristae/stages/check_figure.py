@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cristae.figures import save_figure
 from cristae.palette import BLUE, GREEN, ORANGE, PLAIN, PURPLE, SKY, VERMILLION
 from cristae.preprocess.stack import SEVERE
 from cristae.preprocess.wording import TITLES
@@ -69,9 +70,7 @@ def draw_check(table: pd.DataFrame, *paths: Path) -> None:
         axes[-1].set_xlabel("slice (z)")
         axes[-1].set_xlim(-0.5, len(z) - 0.5)
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        for path in paths:
-            metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=150, metadata=metadata)
+        save_figure(figure, *paths)
 
 
 def _draw_faults(panel: Axes, table: pd.DataFrame, kinds: list[str]) -> None:

@@ -35,9 +35,9 @@ from cristae.stages.prepared import begin_again, check_raw, describe, source_of,
 from cristae.volume import Volume
 
 STACK = "stack"
-"""Reference: the whole stack, pooled."""
+"""Reference: the whole stack, pooled; of a large one slabs."""
 _MOST_SLABS = 16
-"""Slabs, evenly spread, that a volume's distribution is counted from."""
+"""Slabs, evenly spread, that a volume's distribution is counted from; settings and docs say so in slices."""
 
 
 class EqualiseSettings(BaseModel):
@@ -52,8 +52,8 @@ class EqualiseSettings(BaseModel):
     )
     reference: str = Field(
         STACK,
-        description="what slices are matched to: the whole stack, the number of a slice, or another volume (path of a "
-        "project or an OME-Zarr image)",
+        description="what slices are matched to: the whole stack (beyond 256 slices, 16 slabs of 16 evenly spread over "
+        "it), the number of a slice, or another volume (path of a project or an OME-Zarr image; counted likewise)",
     )
     tile_px: int = Field(256, ge=8, description="side of the tiles of clahe")
     limit: float = Field(3.0, ge=1, description="times the mean count that a grey value may reach in a tile of clahe")

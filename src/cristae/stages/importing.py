@@ -148,7 +148,7 @@ def import_image(
         found = workplace / "image.ome.zarr"
         facts = copy_image(project, opened, fingerprint, options)
         if facts is None:
-            facts = survey(open_volume(found), options.progress("surveying image"))
+            facts = survey(open_volume(found), options.progress("surveying image"), options.crew(workplace))
             options.notify("writing coarser levels")
             build_pyramid(found, options.crew(workplace).unordered)
         blank = blank_inside(facts)

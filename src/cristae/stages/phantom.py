@@ -79,7 +79,7 @@ def phantom(
         )
         if "digest" not in read_facts(project.raw_path):
             build_pyramid(project.raw_path, options.crew(project.path).unordered)
-            facts = survey(open_volume(project.raw_path), options.progress("survey"))
+            facts = survey(open_volume(project.raw_path), options.progress("survey"), options.crew(project.path))
             write_facts(project.raw_path, {**facts, "missing": list(settings.missing_slices), "source_name": "phantom"})
         seen = [z for z in range(depth) if z not in settings.missing_slices]
         labelled = [seen[round(i)] for i in np.linspace(0, len(seen) - 1, n_labelled)] if n_labelled else []

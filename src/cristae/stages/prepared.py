@@ -12,6 +12,7 @@ Until it is whole a prepared image has a hidden name, so that a killed run never
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ RAW = "raw"
 """Name of the image as it was imported."""
 
 _HIDDEN = ".image.ome.zarr"
+_DONE = "slabs"
+"""Says which slabs of the hidden image are made."""
 _OWN = ("digest", "slice_mean", "slice_std", "blank", "kind", "missing")
 """What is noted of an image that does not hold of one made from it."""
 
@@ -149,28 +152,46 @@ def write_image(
     """
     volume, facts = source
     path = run.path / _HIDDEN
-    target = open_volume(path, mode="r+") if path.exists() else create_volume(path, grid, volume.dtype, "image")
+    target = _opened(path, run) or create_volume(path, grid, volume.dtype, "image")
     depth, rows, columns = shard_shape(target)
     whole = (depth, -(-grid.shape[1] // rows) * rows, -(-grid.shape[2] // columns) * columns)
-    execution = Execution(options.executor, options.progress(run.stage), Journal(run.path / "slabs"))
+    execution = Execution(options.executor, options.progress(run.stage), Journal(run.path / _DONE))
     map_blocks(function, [volume] if reads else [], [target], block_shape=whole, execution=execution)
     options.notify("writing coarser levels")
-    with ThreadPoolExecutor(1) as beside:
-        surveyed = beside.submit(survey, open_volume(path), options.progress("surveying image"))
-        build_pyramid(path)
-        noted = surveyed.result()
-    blank = blank_inside(noted)
-    missing = sorted({*(int(z) for z in facts.get("missing", ())), *blank})
+    noted = _surveyed(path, run, options)
+    missing = sorted({*(int(z) for z in facts.get("missing", ())), *blank_inside(noted)})
     kept = {key: value for key, value in facts.items() if key not in _OWN}
     write_facts(path, {**kept, **noted, "missing": missing, "prepared": run.path.name})
     _put_in_place(run.path)
 
 
+def _opened(path: Path, run: Run) -> Volume | None:
+    """Return the image that a killed run was making; None where there is none, or it was being removed."""
+    if path.exists():
+        with contextlib.suppress(DataError):
+            return open_volume(path, mode="r+")
+    (run.path / _DONE).unlink(missing_ok=True)  # of an image that has its place already
+    shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _surveyed(path: Path, run: Run, options: Options) -> dict[str, Any]:
+    """Make the coarser levels of an image, and return what is to be known of it."""
+    crew, told = options.crew(run.path), options.progress("surveying image")
+    if crew.kind == "dask":
+        build_pyramid(path, crew.unordered)
+        return survey(open_volume(path), told, crew)
+    with ThreadPoolExecutor(1) as beside:
+        surveyed = beside.submit(survey, open_volume(path), told)
+        build_pyramid(path)
+        return surveyed.result()
+
+
 def begin_again(run: Run) -> None:
     """Drop what a run has noted on its way; an image that is whole stays until the next one takes its place."""
+    (run.path / _DONE).unlink(missing_ok=True)  # first, for it says what is there
     for name in (_HIDDEN, ".pairs"):
         shutil.rmtree(run.path / name, ignore_errors=True)
-    (run.path / "slabs").unlink(missing_ok=True)
 
 
 def source_of(project: Project) -> tuple[Volume, dict[str, Any], str]:
@@ -204,7 +225,7 @@ def _put_in_place(folder: Path) -> None:
         image.rename(old)
     (folder / _HIDDEN).rename(image)
     shutil.rmtree(old, ignore_errors=True)
-    (folder / "slabs").unlink(missing_ok=True)
+    (folder / _DONE).unlink(missing_ok=True)
 
 
 __all__ = [

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cristae.figures import save_figure
 from cristae.palette import GRIDDED, VERMILLION, class_colour
 
 
@@ -60,5 +61,4 @@ def draw_quality(
             words: handle for panel in axes for handle, words in zip(*panel.get_legend_handles_labels(), strict=True)
         }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)
+        save_figure(figure, *paths)

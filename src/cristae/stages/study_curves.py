@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cristae.figures import save_figure
 from cristae.palette import BLUE, BROWN, GREEN, LINES, MARKERS, ORANGE, PLAIN, PURPLE, SKY, VERMILLION, dice_begins
 from cristae.stages.study_tables import methods_table, summary, with_methods
 
@@ -131,6 +132,4 @@ def _bounds(axes: Axes, lowest: float) -> None:
 def _finish(figure: Figure, panels: Sequence[Axes], paths: Sequence[Path]) -> None:
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    for path in paths:
-        metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=150, metadata=metadata)
+    save_figure(figure, *paths)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cristae.figures import save_figure
 from cristae.palette import BLUE, BROWN, GREEN, LINES, ORANGE, PLAIN, PURPLE, SKY, VERMILLION, dice_begins
 from cristae.stages.table2 import ROWS, gap_titles
 
@@ -66,6 +67,4 @@ def draw_study(table: pd.DataFrame, *paths: Path) -> None:
         axes.grid(axis="y", color=LINES)
         axes.set_axisbelow(True)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for path in paths:
-            metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=150, metadata=metadata)
+        save_figure(figure, *paths)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from cristae.blockwise import Progress
+from cristae.executors import Crew
 from cristae.geometry import Box, Voxels, blocks
 from cristae.io.ome_zarr import shard_shape
 from cristae.volume import Volume
@@ -19,6 +21,10 @@ _BLOCK_BYTES = 2**28
 """A block holds whole slices up to this size, bands of them beyond."""
 _EXACT = 2**23
 """So many pixels are counted at a time: the counts are 32-bit floats."""
+
+
+_NOTHING: tuple[int, np.ndarray] = (0, np.zeros(0, np.int64))
+"""Checksum and counts of a slice of which no rows were seen."""
 
 
 class Survey:
@@ -41,19 +47,18 @@ class Survey:
     def add(self, block: Box, values: np.ndarray) -> None:
         """Take the voxels of a block of whole rows; its slices are done with the last of their rows."""
         for z, plane in enumerate(np.ascontiguousarray(values), start=block.start[0]):
-            check, counts = self._open.pop(z, (0, np.zeros(0, np.int64)))
-            self._open[z] = zlib.crc32(plane.data, check), _add(counts, count_values(plane))
+            self._open[z] = _look(plane, self._open.pop(z, _NOTHING))
         if block.stop[1] == self._shape[1]:
             for z in range(block.start[0], block.stop[0]):
-                self._close(z)
+                self.close(*self._open.pop(z))
 
-    def _close(self, z: int) -> None:
-        check, counts = self._open.pop(z)
+    def close(self, check: int, counts: np.ndarray) -> None:
+        """Take the checksum of the next slice, and how often each value occurs in it."""
         # A checksum beside all counts: other voxels would have to agree in both.
         self._total.update(check.to_bytes(4, "little") + counts.astype("<i8").tobytes())
-        self._moments.append(grey_moments(counts))
         if np.count_nonzero(counts) == 1:
-            self._blank.append(z)
+            self._blank.append(len(self._moments))
+        self._moments.append(grey_moments(counts))
         self._highest = max(self._highest, len(counts) - 1)
 
     def facts(self) -> dict[str, Any]:
@@ -63,12 +68,19 @@ class Survey:
             "slice_mean": [mean for mean, _ in self._moments],
             "slice_std": [deviation for _, deviation in self._moments],
             "highest": self._highest,
-            "blank": sorted(self._blank),
+            "blank": self._blank,
         }
 
 
-def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
+def survey(volume: Volume, progress: Progress, crew: Crew | None = None) -> dict[str, Any]:
     """Return what later stages need to know of an image as a whole, in one pass.
+
+    Parameters
+    ----------
+    volume, progress
+        The image, and what is told on the way.
+    crew
+        Workers of a cluster share the slabs; this process takes one after the other, to hold no more than one.
 
     Returns
     -------
@@ -77,12 +89,35 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
         that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1. ``highest``: the
         largest grey value. ``blank``: slices of one grey value throughout.
     """
-    found = Survey(volume.shape, volume.dtype)
-    todo = list(blocks(volume.grid.box, whole_shards(volume)))
-    for done, block in enumerate(todo, start=1):
-        found.add(block.write, volume.read(block.write))
+    found, counting = Survey(volume.shape, volume.dtype), _Counting(volume)
+    todo = range(0, volume.shape[0], counting.depth)
+    each = crew.ordered if crew and crew.kind == "dask" else map
+    for done, slab in enumerate(each(counting, todo), start=1):
+        for check, counts in slab:
+            found.close(check, counts)
         progress(done, len(todo))
     return found.facts()
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """Looks at the slices of a slab, a band of rows at a time."""
+
+    volume: Volume
+
+    @property
+    def depth(self) -> int:
+        """Slices of a slab."""
+        return whole_shards(self.volume)[0]
+
+    def __call__(self, first: int) -> list[tuple[int, np.ndarray]]:
+        """Return checksum and counts of each slice from the first one on."""
+        n, height, width = self.volume.shape
+        slab = Box((first, 0, 0), (min(first + self.depth, n), height, width))
+        found = [_NOTHING] * slab.shape[0]
+        for block in blocks(slab, whole_shards(self.volume)):
+            found = [_look(plane, seen) for plane, seen in zip(self.volume.read(block.write), found, strict=True)]
+        return found
 
 
 def count_values(plane: np.ndarray) -> np.ndarray:
@@ -152,6 +187,12 @@ def whole_shards(volume: Volume) -> Voxels:
     row_bytes = max(1, depth * width * volume.dtype.itemsize)
     n_rows = max(1, _BLOCK_BYTES // row_bytes // rows) * rows
     return depth, n_rows if n_rows < height else -(-height // rows) * rows, -(-width // columns) * columns
+
+
+def _look(rows: np.ndarray, seen: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+    """Return checksum and counts of a slice with further rows of it."""
+    check, counts = seen
+    return zlib.crc32(np.ascontiguousarray(rows).data, check), _add(counts, count_values(rows))
 
 
 def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
