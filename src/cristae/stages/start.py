@@ -72,6 +72,13 @@ class Source:
         return model.curve if image.split(" ", maxsplit=1)[0] == str(project.image_facts.get("digest")) else UNCHANGED
 
 
+def boundary_nm(trained: Run) -> float | None:
+    """Return how wide the boundaries of cells are that networks learnt; None where the run does not say."""
+    # An adapted run has settings of its own, and notes what the training said that it comes from.
+    width = trained.settings.get("boundary_nm", trained.manifest.get("boundary_nm"))
+    return None if width is None else float(width)
+
+
 def find_source(where: str, project: Project) -> Source:
     """Return the training at a path: of a project the one that finished last, or the run itself.
 
