@@ -431,6 +431,33 @@ def test_words_that_are_not_sure() -> None:
     assert few[-1].endswith("bring resunet, cps +0.100 in 3D Dice, by a fit over 2 and 4 slices, which may be chance.")
 
 
+def test_words_where_rank_and_mean_disagree() -> None:
+    dices = {("cps", name, 7): [0.80, 0.81, 0.82] for name in ("a", "b")}
+    dices |= {("supervised", name, 7): [0.79, 0.80, 0.81] for name in ("a", "b")}
+    dices |= {("cps", "c", 7): [0.30, 0.31, 0.32], ("supervised", "c", 7): [0.80, 0.81, 0.82]}
+    words = answer(made_up(dices))
+    assert words[0].startswith("Use resunet, cps on this volume: 3D Dice 0.643")
+    assert words[1] == (
+        "Rank and mean disagree: resunet, cps has the best average rank, and resunet, supervised the best mean 3D "
+        "Dice, +0.160 ± 0.000 ahead, more than 3 repeats differ by chance. The one wins more often, the other by more: "
+        "look at the tables of each class."
+    )
+    once = answer(made_up({kind: values[:1] for kind, values in dices.items()}))
+    assert "+0.160 ahead, how sure that is cannot be told from one repeat." in once[1]
+    # The best mean may be that of the third by rank.
+    both = {("supervised", name, 7): [0.85, 0.86] for name in ("a", "b")} | {("supervised", "c", 7): [0.1, 0.1]}
+    both |= {("cps", name, 7): [0.79, 0.80] for name in ("a", "b")} | {("cps", "c", 7): [0.9, 0.9]}
+    next_one = {("cps", name, 7): [0.80, 0.81] for name in ("a", "b")} | {("cps", "c", 7): [0.2, 0.2]}
+    third = made_up(next_one, network="unet")
+    few = answer(pd.concat([made_up(both), third]))
+    assert few[0].startswith("Use resunet, supervised") and "and resunet, cps the best mean" in few[1]
+
+
+def test_a_lead_that_is_sure_and_too_small_is_not_called_chance() -> None:
+    words = answer(made_up({("supervised", "a", 7): [0.80, 0.80], ("cps", "a", 7): [0.8012, 0.8012]}))
+    assert "it is +0.001 ± 0.000 in 3D Dice, too little to matter (2 repeats)" in words[1]
+
+
 def test_the_command(studied, monkeypatch, capsys) -> None:
     project, run, _ = studied
 

@@ -89,10 +89,13 @@ def _what(methods: pd.DataFrame, table: pd.DataFrame) -> str:
 
 
 def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
-    first, second = methods.iloc[0], methods.iloc[1]
+    first, other = methods.iloc[0], methods.iloc[1]["method"]
     dice = _dices(with_methods(table), "method", ["class", "n_slices"])
-    gain = _gain(dice, str(first["method"]), str(second["method"]))
-    other = second["method"]
+    ahead = str(methods.loc[methods["dice_3d"].idxmax(), "method"])
+    lead = _gain(dice, ahead, str(first["method"]))
+    if lead.mean > _NOTHING and (lead.sure or lead.repeats < 2):
+        return _disagreement(str(first["method"]), ahead, lead)
+    gain = _gain(dice, str(first["method"]), str(other))
     if gain.repeats < 2:
         return (
             f"How sure that is cannot be told from one repeat: the next, {other}, differs by {abs(gain.mean):.3f}; try "
@@ -103,12 +106,23 @@ def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
             f"That is sure: in 3D Dice it is {gain.words} ahead of the next, {other}, more than {gain.repeats} repeats "
             "differ by chance."
         )
-    words = (
-        f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, which may be chance "
-        f"({gain.repeats} repeats)"
-    )
-    share = second["training_seconds"] / first["training_seconds"]
+    verdict = "too little to matter" if gain.sure else "which may be chance"
+    words = f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, {verdict} ({gain.repeats} repeats)"
+    share = methods.iloc[1]["training_seconds"] / first["training_seconds"]
     return words + (f"; that one takes {share:.0%} of the training time." if share < _CHEAPER else ".")
+
+
+def _disagreement(first: str, ahead: str, lead: Gain) -> str:
+    """Return what to make of it that the best average rank and the best mean are those of two methods."""
+    chance = (
+        f"more than {lead.repeats} repeats differ by chance"
+        if lead.sure
+        else "how sure that is cannot be told from one repeat"
+    )
+    return (
+        f"Rank and mean disagree: {first} has the best average rank, and {ahead} the best mean 3D Dice, {lead.words} "
+        f"ahead, {chance}. The one wins more often, the other by more: look at the tables of each class."
+    )
 
 
 def _unlabelled(table: pd.DataFrame, scheme: str) -> list[str]:
