@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 
+import pytest
+import torch
 from explored_projects import explored, with_image
 from pydantic import BaseModel
 
+from cristae.nets import registry, setr, unetplusplus
+from cristae.nets.contract import Build, OwnLoss
 from cristae.report.build import build_report
 from cristae.report.dictionary import dictionary_part
 from cristae.report.gather import gather
 from cristae.report.methods import methods_part
+from cristae.report.methods_training import LOSSES, NETWORKS
 from report_pages import words_of
 
 
@@ -25,6 +30,16 @@ class Training(BaseModel):
     optimiser: str = "adamw"
     decay: str = "cosine"
     cross_entropy: float = 0.5
+
+
+class Adapting(BaseModel):
+    statistics: float = 0.75
+    histogram: bool = True
+    learning: str = "self_training"
+    updates: int = 250
+    learning_rate: float = 3e-4
+    batch: int = 4
+    confidence: float = 0.85
 
 
 class Predicting(BaseModel):
@@ -75,7 +90,7 @@ def test_every_number_in_it_is_one_that_was_used(tmp_path):
         "shown each slice with 2 on either side",
         "1,234 updates, batches of 3 patches, 160 px a side",
         "AdamW, learning rate 0.0025 (cosine decay)",
-        "cross-entropy (weight 0.5)",
+        "; cross-entropy of the merged prediction and mean cross-entropy of the learners, and Dice loss).",
         "averaged over 8 mirrored and turned views, and over slices along z, y and x",
         "σ = 0.9 slices",
         "cut at 0.45",
@@ -83,6 +98,78 @@ def test_every_number_in_it_is_one_that_was_used(tmp_path):
     ):
         assert expected in words
     assert "3D Dice" not in words and "None" not in words and "?" not in words
+
+
+def test_every_network_is_named_and_says_its_own_loss_and_no_other_has_one():
+    assert set(NETWORKS) == set(registry.NETWORKS)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        own = {name for name in registry.NETWORKS if isinstance(registry.build_network(name, Build(1, 1)), OwnLoss)}
+    assert set(LOSSES) == own
+    assert f"(weight {setr.AUXILIARY:g})" in LOSSES["setr_pup"]
+    assert f"(weight {unetplusplus.CROSS_ENTROPY:g})" in LOSSES["unetplusplus"]
+
+
+@pytest.mark.parametrize(
+    ("network", "noted", "loss"),
+    [
+        (
+            "ceecnet_v1",
+            {},
+            "; the mean fractal Tanimoto loss of masks, their boundaries and their distances, each with",
+        ),
+        ("unetplusplus", {"own_loss": True}, "; Dice loss and cross-entropy (weight 0.5), their mean over all heads)."),
+        ("resunet", {}, "; Dice loss and cross-entropy (weight 0.5))."),
+        ("resunet", {"own_loss": False}, "; Dice loss and cross-entropy (weight 0.5))."),
+        ("of_others", {"own_loss": True}, "; a loss of its own)."),
+        ("of_others", {"own_loss": False}, "; Dice loss and cross-entropy (weight 0.5))."),
+        ("of_others", {}, "(cosine decay))."),
+    ],
+)
+def test_the_loss_is_that_of_the_network(tmp_path, network, noted, loss):
+    project = with_image(tmp_path)
+    finish(project, "train", Training(network=network), learnt=["nucleus"], groups=["all"], **noted)
+    words = sentences(project)
+    assert loss in words
+    assert ("Dice" in words) == ("Dice" in loss)
+
+
+def adapted(tmp_path, **how):
+    project = with_image(tmp_path)
+    settings = Adapting(**how)
+    facts = {"start": {"project": "old", "run": "abc"}, "updates": 250 if settings.learning != "none" else 0}
+    facts |= {"learnt": ["nucleus"], "groups": ["all"], "labelled_slices": {"nucleus": []}, "n_parameters": 1234}
+    facts["adapted"] = settings.model_dump(include={"statistics", "histogram", "learning"})
+    run = finish(project, "train", settings, **facts)
+    model = {"network": "resunet", "size": "small", "base_width": 0, "tile_px": 64, "classes": ["nucleus"]}
+    model |= {"reduction": 1, "neighbours": 1, "voxel_size_nm": [20, 10, 10]}
+    (run.path / "all").mkdir()
+    (run.path / "all" / "model.json").write_text(json.dumps(model))
+    return project
+
+
+def test_an_adapted_network_was_neither_annotated_nor_trained_here(tmp_path):
+    words = sentences(adapted(tmp_path))
+    assert (
+        "A residual U-Net (1,234 parameters) trained on another volume (training old/abc) was brought to this one "
+        "without any label of it: statistics of batch normalisation were measured on it (they count 0.75, those of the "
+        "training 0.25), grey values were mapped so that they are distributed as those that were learnt from and "
+        "weights were learnt on from what they were sure of (probability 0.85 or more) (250 updates, batches of 4 "
+        "patches; learning rate 0.0003)." in words
+    )
+    assert "annotated" not in words and "loss" not in words and "None" not in words
+
+
+def test_of_an_adaptation_only_what_was_done_is_told(tmp_path):
+    words = sentences(adapted(tmp_path / "a", histogram=False, learning="none"))
+    assert "measured on it (they count 0.75, those of the training 0.25)." in words
+    assert "updates" not in words and "grey values" not in words
+    words = sentences(adapted(tmp_path / "b", histogram=False, learning="none", statistics=0.0))
+    assert "without any label of it, as it is." in words
+    project = adapted(tmp_path / "c", learning="cps_cutmix")
+    project.latest("train").update(measured=False)
+    words = sentences(project)
+    assert "weights were learnt on by cross pseudo supervision of two networks with CutMix (250" in words
+    assert "normalisation" not in words
 
 
 def test_scores_are_told_of_what_was_scored(tmp_path):

@@ -141,6 +141,7 @@ def adapt(
             training_seconds=round(sum(one["seconds"] for one in facts), 3),
             start=found.facts,
             boundary_nm=boundary_nm(found.run),
+            measured=any(one["measured"] for one in facts),
             adapted=settings.model_dump(mode="json", include={"statistics", "histogram", "learning"}),
         )
     remove_checkpoints(run.path)
@@ -221,6 +222,7 @@ def _adapt_network(
     save_model(folder, adapted, network)
     return {
         "classes": model.classes,
+        "measured": bool(measured),
         "alarms": alarms,
         "n_parameters": sum(value.numel() for value in network.parameters()),
         "seconds": time.monotonic() - begun,

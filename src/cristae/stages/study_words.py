@@ -11,6 +11,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from cristae.stages.study_tables import methods_table, with_methods
+from cristae.wording import listed
 
 _NOTHING = 0.002
 """3D Dice below which a gain is none."""
@@ -77,7 +78,7 @@ def _what(methods: pd.DataFrame, table: pd.DataFrame) -> str:
     classes, numbers = list(dict.fromkeys(table["class"])), sorted(table["n_slices"].unique())
     over = [
         f"of {classes[0]}" if len(classes) == 1 else f"over {', '.join(classes)}",
-        "from 1 labelled slice" if numbers == [1] else f"from {_listed(numbers)} labelled slices",
+        "from 1 labelled slice" if numbers == [1] else f"from {listed(numbers)} labelled slices",
     ]
     dice = f"3D Dice {first['dice_3d']:.3f}" + (" on average" if len(classes) * len(numbers) > 1 else "")
     if len(methods) == 1:
@@ -107,7 +108,8 @@ def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
             "differ by chance."
         )
     verdict = "too little to matter" if gain.sure else "which may be chance"
-    words = f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, {verdict} ({gain.repeats} repeats)"
+    words = f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, {verdict} "
+    words += f"({gain.repeats} repeats)"
     share = methods.iloc[1]["training_seconds"] / first["training_seconds"]
     return words + (f"; that one takes {share:.0%} of the training time." if share < _CHEAPER else ".")
 
@@ -161,7 +163,7 @@ def _more_slices(table: pd.DataFrame, method: str) -> list[str]:
     each = f" ({', '.join(f'{name} {one:+.3f}' for name, one in per_class)})" if len(per_class) > 1 else ""
     spread = f" ± {error:.3f}" if math.isfinite(error) else ""
     words = f"Twice as many labelled slices bring {method} {gained:+.3f}{spread} in 3D Dice{each}, by a fit over "
-    words += f"{_listed(numbers)} slices"
+    words += f"{listed(numbers)} slices"
     left = 1 - rows.loc[rows["n_slices"] == numbers[-1], "dice_3d"].mean()
     if gained <= _NOTHING:
         return [f"{words}: more labelled slices bring nothing that shows."]
@@ -194,8 +196,3 @@ def _gain(dice: pd.DataFrame, one: str, other: str) -> Gain:
     """Return how much better one column is than another: the mean in each repeat, of which mean and deviation."""
     per_repeat = (dice[one] - dice[other]).dropna().groupby(level="repeat").mean()
     return Gain(float(per_repeat.mean()), float(per_repeat.std()), len(per_repeat))
-
-
-def _listed(numbers: list[int]) -> str:
-    words = [str(n) for n in numbers]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

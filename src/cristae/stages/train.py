@@ -23,7 +23,7 @@ from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, lo
 from cristae.learn.processes import ALONE, Processes
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
-from cristae.nets.contract import Build
+from cristae.nets.contract import Build, OwnLoss
 from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
 from cristae.stages.finished import nothing_to_do
@@ -102,6 +102,7 @@ def learn(
         "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
         "alarms": [alarm for one in facts for alarm in one["alarms"]],
         "n_parameters": sum(one["n_parameters"] for one in facts),
+        "own_loss": any(one["own_loss"] for one in facts),
         "updates": settings.updates,
         "best_step": max(one["best_step"] for one in facts),
         "training_seconds": round(sum(one["seconds"] for one in facts), 3),
@@ -193,6 +194,7 @@ def _train_group(
         "labelled_slices": labelled,
         "alarms": [alarm["message"] for alarm in state.alarms],
         "n_parameters": sum(value.numel() for value in best.parameters()),
+        "own_loss": isinstance(parts_of(best)[0], OwnLoss),
         "best_step": state.best_step,
         "seconds": state.seconds,
     }
