@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 import cristae
 from cristae.annotations import IGNORE
 from cristae.cli import cli, main
-from cristae.errors import CristaeError, DataError, UsageError
+from cristae.errors import CristaeError, DataError, ResourceError, UsageError
+from cristae.executors import Crew
 from cristae.report.build import build_report
 from cristae.stages import study_networks as stage
-from cristae.stages import study_pace, study_trial
+from cristae.stages import study_pace, study_trial, study_workers
 from cristae.stages.options import Options
 from cristae.stages.predict_slices import stretches
 from cristae.stages.status import status
@@ -112,11 +113,40 @@ def test_killed_after_each_trial_it_comes_to_the_same_end(studied, build, tmp_pa
     shutil.rmtree(whole.path)
 
 
+def test_a_study_that_is_stopped_has_the_tables_of_what_is_done(studied, build, tmp_path, monkeypatch) -> None:
+    expected, per_slice = tables(studied[1])
+    project = build(tmp_path / "p", truth=False)
+    done: list[int] = []
+    do = study_workers.do_trial
+
+    def twice(*work: object) -> None:
+        if len(done) == 2:
+            raise Killed
+        do(*work)
+        done.append(1)
+
+    monkeypatch.setattr(study_workers, "do_trial", twice)
+    with pytest.raises(Killed):
+        study(project)
+    (folder,) = project.path.glob("runs/study_networks-*")
+    found = pd.read_parquet(folder / "study.parquet")
+    assert set(found["trial"]) == {0, 1} and len(pd.read_csv(folder / "study.csv")) == 4
+    pd.testing.assert_frame_equal(found.drop(columns=CLOCK), expected[expected["trial"] < 2])
+    first = per_slice[per_slice["trial"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "slices.parquet"), first)
+    assert not list(folder.glob("*.partial")) and not (folder / "study.md").exists()
+    # To begin again is to begin with nothing.
+    done[:] = [1, 1]
+    with pytest.raises(Killed):
+        study(project, options=Options(force=True))
+    assert not (folder / "study.csv").exists() and not (folder / "study.parquet").exists()
+
+
 def test_finished_trials_are_taken_over_by_a_larger_study(studied, monkeypatch) -> None:
     project, run, _ = studied
     done: list[int] = []
-    do = stage.do_trial
-    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(one[1].repeat), do(*one)))
+    do = study_workers.do_trial
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: (done.append(one[1].repeat), do(*one)))
     assert study(project).id == run.id and not done
     larger = study(project, repeats=3, schemes=("supervised",), slices=(1,))
     assert larger.id != run.id and done == [2]
@@ -164,7 +194,7 @@ def test_all_are_scored_on_the_slices_that_none_was_shown(build, tmp_path, monke
         assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], {1, 2, 4}))
         assert row["worst_slice"] in {1, 2, 4}
     # What counts is no part of a training: every one is taken over.
-    monkeypatch.setattr(stage, "do_trial", lambda *one: pytest.fail("trained again"))
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: pytest.fail("trained again"))
     other = study(project, **few, scored="unseen")
     unseen, slices = tables(other)
     assert other.id != run.id and other.manifest["scored"] == "unseen" and slices["scored"].all()
@@ -181,8 +211,8 @@ def test_a_larger_study_with_fewer_common_slices_takes_over_trainings(build, tmp
     few = {"schemes": ("supervised",), "repeats": 1}
     assert set(tables(study(project, **few, slices=(1,)))[0]["n_scored_slices"]) == {5}
     done: list[int] = []
-    do = stage.do_trial
-    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
+    do = study_workers.do_trial
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
     assert set(tables(study(project, **few, slices=(1, 2)))[0]["n_scored_slices"]) == {3} and done == [2]
 
 
@@ -323,14 +353,31 @@ def test_a_training_that_runs_away_counts_0_and_the_study_goes_on(build, tmp_pat
         ({"classes": ("cell",)}, DataError, "no labels of cell"),
         ({"repeats": 0}, UsageError, "repeats"),
         ({"train": {"slices": (3,)}}, DataError, "at least 2 labelled slices.*there is 1"),
+        (
+            {"networks": ("resunet", "senformer"), "train": {"tile_px": 16}},
+            UsageError,
+            "senformer needs .* least 32 px",
+        ),
+        ({"networks": ("resunet", "ceecnet_v1")}, UsageError, "base width of at least 4"),
+        ({"schemes": ("supervised", "cps_cutmix"), "train": {"batch": 1}}, UsageError, "set train.batch to 2 or more"),
+        ({"train": {"devices": 3}}, UsageError, "train.devices is 3"),
+        ({"networks": ("unetplusplus", "resunet"), "train": {"encoder": "any"}}, UsageError, "resunet takes no pretr"),
     ],
 )
-def test_bad_input(studied, settings, kind, words) -> None:
+def test_bad_input_is_refused_before_anything_is_trained(studied, monkeypatch, settings, kind, words) -> None:
     project, _, _ = studied
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: pytest.fail("trained"))
     before = len(project.runs())
     with pytest.raises(kind, match=words):
         study(project, **settings)
     assert len(project.runs()) == before
+
+
+def test_weights_that_some_network_cannot_start_from_are_refused_at_once(studied, tiny) -> None:
+    project, _, _ = studied
+    begun = cristae.train(project, **tiny | {"updates": 1})
+    with pytest.raises(UsageError, match=r"another network: train\.network is 'unetplusplus' here"):
+        study(project, networks=("resunet", "unetplusplus"), train={"start": str(begun.path)})
 
 
 def test_slices_that_are_shown() -> None:
@@ -479,6 +526,46 @@ def test_the_command(studied, monkeypatch, capsys) -> None:
     for words in ([], ["--help"]):
         shown = CliRunner().invoke(cli, ["study", *words], prog_name="cristae").output
         assert "Usage: cristae study [OPTIONS] COMMAND" in shown and "networks" in shown and "cells" in shown
+
+
+class Deadly:
+    """Ends the process that unpickles it, as a system does that runs out of memory."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_killed_is_no_traceback() -> None:
+    with pytest.raises(ResourceError, match=r"scored are kept.*--executor threads:N"):
+        list(study_workers.ended([(Deadly(), None, None, 1)], Crew("threads:1"), torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("device", "n_cards", "cards"), [("cuda", 2, [0, 1, 0]), ("cuda", 4, [0, 1, 2]), ("cpu", 2, [])]
+)
+def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, cards) -> None:
+    taken: list[int] = []
+
+    class Pool:
+        """Begins three processes in this one, and does nothing."""
+
+        def __init__(self, n: int, context: object, begin, arguments) -> None:
+            assert n == 3
+            for _ in range(n):
+                begin(*arguments)
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert not list(study_workers.ended([], Crew("threads:3"), torch.device(device)))
+    assert taken == cards
 
 
 @pytest.mark.slow
