@@ -62,12 +62,13 @@ Facts = Mapping[str, Any]
 
 def network_of(run: Run | None) -> str:
     """Return the name of the network that a run trained or adapted; empty where it cannot be told."""
-    for group in () if run is None else run.manifest.get("groups", ()):
-        try:
-            return read_model(run.path / str(group)).network
-        except DataError:
-            break
-    return ""
+    groups = run.manifest.get("groups") if run else None
+    if run is None or not groups:
+        return ""
+    try:
+        return read_model(run.path / str(groups[0])).network
+    except DataError:
+        return ""
 
 
 def training_sentence(facts: Facts, settings: Facts, network: str) -> str:

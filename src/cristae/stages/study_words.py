@@ -92,7 +92,7 @@ def _what(methods: pd.DataFrame, table: pd.DataFrame) -> str:
 def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
     first, other = methods.iloc[0], methods.iloc[1]["method"]
     dice = _dices(with_methods(table), "method", ["class", "n_slices"])
-    ahead = str(methods.loc[methods["dice_3d"].idxmax(), "method"])
+    ahead = str(methods.sort_values("dice_3d", ascending=False, kind="stable")["method"].iloc[0])
     lead = _gain(dice, ahead, str(first["method"]))
     if lead.mean > _NOTHING and (lead.sure or lead.repeats < 2):
         return _disagreement(str(first["method"]), ahead, lead)
