@@ -8,7 +8,7 @@ labelled slices × repeats are trained, and scored on the slices that none of th
 
 Every trial is kept as soon as it is scored, so that a killed study goes on with the next one.
 
-Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6, Figures 2, 5 and 6.
+Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6 and Figure 5.
 """
 
 from __future__ import annotations
