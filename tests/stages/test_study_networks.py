@@ -73,6 +73,9 @@ def test_the_table_is_complete(studied) -> None:
         shown = {int(z) for z in table.loc[table["trial"] == trial, "slices"].iloc[0].split()}
         assert set(rows["z"]) == {0, 3, 5} - shown and not rows["labelled"].any()
     assert sum("Dice of disc" in one for one in told) == 8
+    assert (
+        any("no picture in 3D, for there is no truth" in one for one in told) and not (run.path / "shapes.png").exists()
+    )
     assert len(run.manifest["sentences"]) == 4 and run.manifest["from_truth"] is False
     assert [one.condition for one in status(project) if one.stage == "study_networks"] == ["done"]
     assert not list(run.path.rglob("*.safetensors"))
@@ -164,6 +167,9 @@ def test_truth_is_scored_where_there_is_one_and_networks_may_stay(build, tmp_pat
     table, slices = tables(run)
     assert run.manifest["from_truth"] and set(slices["z"]) == {0, 1, 2, 4, 5} and table["slices"][0] == "3"
     assert len(list(run.path.rglob("weights.safetensors"))) == 1
+    assert (run.path / "shapes.png").stat().st_size > 5000
+    page = build_report(project).read_text()
+    assert "Surfaces in 3D: the truth, and what the best method found." in page
     # All labelled slices may be shown: others are left to be scored.
     assert set(tables(study(project, **ONE | {"slices": ()}))[0]["n_slices"]) == {3}
     # Scores are those of a prediction of the whole volume.

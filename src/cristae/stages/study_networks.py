@@ -8,7 +8,7 @@ labelled slices × repeats are trained, and scored on the slices that none of th
 
 Every trial is kept as soon as it is scored, so that a killed study goes on with the next one.
 
-Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6 and Figure 5.
+Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6, Figures 2 and 5.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def study_networks(
     Writes ``study.parquet`` and ``study.csv`` (a row per trial and class) and ``slices.parquet`` (a row per trial,
     class and slice) after each trial; ``methods.csv`` and ``summary.csv`` (means over repeats), ``study.md`` (the
     answer in words, and Tables 1–6 of the paper), ``curves`` (Dice over the number of labelled slices) and ``along_z``
-    (Dice of each slice), as SVG and PNG.
+    (Dice of each slice), and, where there is a truth of most slices, ``shapes`` (it beside what the best method found,
+    in 3D), as SVG and PNG.
 
     Parameters
     ----------
@@ -167,7 +168,8 @@ def study_networks(
         tables = Tables(bench, trials, run, ruler)
         _work_off(bench, trials, run, options, tables)
         words, notes = answer(tables.rows), _notes(bench, settings, tables.rows, pool, ruler)
-        write_answer(run.path, tables, words, notes)
+        if excuse := write_answer(project, tables, words, notes):
+            options.notify(f"study: no picture in 3D, for {excuse}")
         about = {"n_trials": len(trials), "from_truth": bench.from_truth, "scored": ruler.kind}
         run.update(sentences=words, notes=notes, **about)
     options.notify(f"study: {words[0]}")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cristae.files import write_atomically
-from cristae.project import Run
+from cristae.project import Project, Run
 from cristae.stages.study_grid import Trial
 from cristae.stages.study_ruler import Ruler
 from cristae.stages.study_tables import markdown, methods_table, summary
@@ -50,6 +50,16 @@ class Tables:
         return new
 
     @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._run.path
+
+    @property
+    def folders(self) -> dict[int, Path]:
+        """Folder of each trial, by its number."""
+        return {number: self._run.path / self._bench.name(trial) for trial, number in self._numbers.items()}
+
+    @property
     def rows(self) -> pd.DataFrame:
         """A row per trial and class."""
         table = pd.DataFrame([row for _, (rows, _) in sorted(self._found.items()) for row in rows])
@@ -70,13 +80,15 @@ class Tables:
         write_atomically(self._run.path / "study.csv", self.rows.to_csv(index=False))
 
 
-def write_answer(folder: Path, tables: Tables, words: Sequence[str], notes: Sequence[str]) -> None:
-    """Write means, answer and figures of a study that is finished."""
+def write_answer(project: Project, tables: Tables, words: Sequence[str], notes: Sequence[str]) -> str:
+    """Write means, answer and figures of a finished study; return why there is none in 3D, empty if there is one."""
     from cristae.stages.study_curves import draw_along_z, draw_curves  # noqa: PLC0415  plotting is slow to load
+    from cristae.stages.study_shapes_figure import draw_shapes  # noqa: PLC0415
 
-    rows = tables.rows
+    folder, rows = tables.folder, tables.rows
     write_atomically(folder / "methods.csv", methods_table(rows).to_csv(index=False))
     write_atomically(folder / "summary.csv", summary(rows).to_csv(index=False))
     write_atomically(folder / "study.md", markdown(rows, words, notes))
     draw_curves(rows, folder / "curves.svg", folder / "curves.png")
     draw_along_z(rows, tables.slices, folder / "along_z.svg", folder / "along_z.png")
+    return draw_shapes(project, rows, tables.folders, folder / "shapes.svg", folder / "shapes.png")
