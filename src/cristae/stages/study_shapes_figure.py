@@ -92,7 +92,7 @@ def _solids(shapes: Sequence[Shape], side: int, colours: Mapping[str, str]) -> l
         values = np.pad(shape.values[side], 1)
         if values.max() < 128:
             continue
-        vertices, faces, *_ = marching_cubes(values.astype(np.float32), 127.5, spacing=shape.step_nm)
+        vertices, faces, *_ = marching_cubes(values.astype(np.float32), 127.5, spacing=shape.step_nm)  # type: ignore[no-untyped-call]
         colour = np.array([rgb(colours[shape.name])], np.float32) / 255
         opacity = GLASS.get(shape.name.removesuffix("_interior"), 1.0) if len(shapes) > 1 else 1.0
         # From (z, y, x) to (x, y, z), which turns triangles over.
