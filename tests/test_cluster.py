@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cristae.blockwise import Execution, Journal, map_blocks
@@ -53,6 +54,19 @@ def grey() -> np.ndarray:
 
 def brighter(block, values):
     return (values[block.write.within(block.read).slices] + block.write.start[0]).astype(np.uint16)
+
+
+def test_a_local_cluster_is_for_this_machine_alone_and_finds_room_beside_others():
+    with cluster._start(1), cluster._start(1):  # a port that is taken would be a warning, and so an error here
+        mine = psutil.Process()
+        listening = [
+            connection.laddr.ip
+            for process in (mine, *mine.children(recursive=True))
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    assert len(listening) >= 4
+    assert set(listening) == {"127.0.0.1"}
 
 
 def test_blocks_are_worked_off_by_other_processes_with_the_same_result(tmp_path):

@@ -10,12 +10,14 @@ function that keeps all cores busy by itself (a network) never waits for the dis
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -67,6 +69,18 @@ class Journal:
             file.write(f"{tiling}\n{key}\n" if new else f"{key}\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def finished_rows(self, tiling: str) -> list[dict[str, Any]]:
+        """Return the rows of a table that were noted with `add_row`; one that a kill cut short does not count."""
+        rows = []
+        for line in self.finished(tiling):
+            with suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def add_row(self, tiling: str, row: Mapping[str, Any]) -> None:
+        """Note a finished row of a table: columns by name, values that JSON has, or NaN."""
+        self.add(tiling, json.dumps(row))
 
 
 @dataclass(frozen=True)

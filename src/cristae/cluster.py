@@ -269,6 +269,8 @@ def _start(n_workers: int) -> LocalCluster:
         n_workers=n_workers,
         threads_per_worker=1,
         dashboard_address=None,
+        # Without a dashboard there still is a web server: for this machine alone, at a port that no other cluster has.
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.CRITICAL,
         # Ctrl-C in a terminal reaches all; it is the client who ends the others.
         preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",

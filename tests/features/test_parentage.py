@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cristae.features.parentage import DEFINITIONS, KINDS, Link, violations
-from cristae.metrics.instance import contingency
+from cristae.metrics.instance import add_up, contingency
 
 IDS = [0, 1, 2, 2**32 - 1]
 
@@ -49,7 +49,7 @@ def test_shares_are_those_of_the_masks(pair, smallest_share):
 def test_blocks_equal_the_whole(pair, data):
     nuclei, cells = pair
     cut = data.draw(st.integers(0, nuclei.shape[1]))
-    parts = contingency(nuclei[:, :cut], cells[:, :cut]) + contingency(nuclei[:, cut:], cells[:, cut:])
+    parts = add_up([contingency(nuclei[:, :cut], cells[:, :cut]), contingency(nuclei[:, cut:], cells[:, cut:])])
     whole = nuclei_in_cells(nuclei, cells, most={"nucleus": 1})
     pd.testing.assert_frame_equal(violations([Link("nucleus", "cell", parts)], most={"nucleus": 1}), whole)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from cristae.learn.augment import Augmentation
 from cristae.learn.checkpoint import Model, load_model, save_model
 from cristae.learn.cross import Crossing, CrossPseudoStep
+from cristae.learn.cutmix import box_masks
 from cristae.learn.fit import Schedule, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
@@ -47,7 +49,7 @@ def _watch(at: int = -1) -> Watch:
 
 
 def _judge() -> HeldOutJudge:
-    return HeldOutJudge([disc_slice(0)], ["disc"], 16)
+    return HeldOutJudge([disc_slice(0)], ["disc"])
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
@@ -124,6 +126,54 @@ def test_of_mixed_images_each_is_taught_what_the_other_says_of_the_unmixed_ones(
         expected = expected + segmentation_loss(one(image), target, weight, 1.0)
         expected = expected + segmentation_loss(one(mixtures), lesson, torch.ones_like(lesson), 1.0)
     assert len(mixtures) and found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def _rare_step(share: float, rank: int = 0, size: int = 1) -> CrossPseudoStep:
+    """CutMix of a class that covers a thousandth of the labelled slice."""
+    image, target = np.random.default_rng(0).standard_normal((1, 400, 400), np.float32), np.zeros((1, 400, 400))
+    target[0, 120:132, 250:263] = 1
+    labelled = LabelledSlice(0, image, target.astype(np.float32), np.ones((1, 400, 400), np.float32))
+    patches = Sampling(96, 8, share, 50, Augmentation(), rank, size)
+    samplers = PatchSampler([labelled], patches, 0), PatchSampler([labelled], replace(patches, rare_share=0.0), 5)
+    return CrossPseudoStep(*samplers, ["dot"], Crossing(1.0, 1.0, 100, True), CPU)
+
+
+@pytest.mark.parametrize(("rank", "size"), [(0, 1), (1, 2)])
+def test_most_mixtures_that_should_show_a_rare_class_do(rank: int, size: int) -> None:
+    step, expected, kept = _rare_step(0.5, rank, size), 0, 0
+    for n in range(40):
+        _, target, weight = step.labelled.batch(n)
+        mixing = step._mixing(n, target, weight)
+        again = step._mixing(n, target, weight)
+        assert all(torch.equal(a, b) for a, b in zip(mixing, again, strict=True))
+        half = len(target) // 2
+        assert sorted([*mixing.one.tolist(), *mixing.other.tolist()]) == list(range(2 * half))
+        assert len(mixing.masks) == 2 * half
+        one, other = target[mixing.one], target[mixing.other]
+        masks = mixing.masks[:half].numpy()
+        there = (one * (1 - masks) + other * masks).sum((1, 2, 3)) >= 50
+        enough = [part.sum((1, 2, 3)) >= 50 for part in (one, other)]
+        expected += int((enough[0] | enough[1]).sum())
+        kept += int(there.sum())
+    assert kept > 0.9 * expected > 0
+
+
+def test_rare_patches_are_on_both_sides_of_the_boxes() -> None:
+    step = _rare_step(0.5)
+    sides = np.zeros(2)
+    for n in range(20):
+        _, target, weight = step.labelled.batch(n)
+        mixing = step._mixing(n, target, weight)
+        sides += [(target[side].sum((1, 2, 3)) >= 50).sum() for side in (mixing.one, mixing.other)]
+    assert sides.min() > 0.35 * sides.sum()
+
+
+def test_where_nothing_rare_is_asked_for_halves_are_mixed_by_any_boxes() -> None:
+    step = _rare_step(0.0)
+    _, target, weight = step.labelled.batch(3)
+    mixing = step._mixing(3, target, weight)
+    assert mixing.one.tolist() == [0, 1, 2, 3] and mixing.other.tolist() == [4, 5, 6, 7]
+    assert np.array_equal(mixing.masks.numpy(), box_masks(8, (96, 96), np.random.default_rng([0, 3, 29])))
 
 
 def test_the_weight_rises_as_in_the_paper() -> None:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.learn.cutmix import AREA, box_masks, mixed
+from cristae.learn.cutmix import AREA, box_masks, keeping_masks, mixed
 
 
 @settings(max_examples=40, deadline=None)
@@ -40,3 +40,42 @@ def test_mixing_takes_each_pixel_from_one_of_the_two() -> None:
     masks = torch.from_numpy(box_masks(2, (16, 16), np.random.default_rng(0)))
     assert torch.equal(mixed(one, other, masks), masks.expand(2, 3, 16, 16))
     assert torch.equal(mixed(one, other, 0 * masks), one)
+
+
+def _dots(n: int, seed: int) -> np.ndarray:
+    """A dot of 81 pixels somewhere in each of `n` images."""
+    found, rng = np.zeros((n, 1, 64, 64), np.float32), np.random.default_rng(seed)
+    for one in found[:, 0]:
+        y, x = rng.integers(0, 55, 2)
+        one[y : y + 9, x : x + 9] = 1
+    return found
+
+
+def _kept(one: np.ndarray, other: np.ndarray, masks: np.ndarray, least: int = 50) -> float:
+    """Share of the mixtures that have as much of the class as was asked for."""
+    return float(((one * (1 - masks) + other * masks).sum((2, 3)) >= least).all(1).mean())
+
+
+def test_a_mixture_keeps_what_is_rare_on_either_side_of_its_box() -> None:
+    dots, nothing = _dots(300, 1), np.zeros((300, 1, 64, 64), np.float32)
+    by_chance = box_masks(300, (64, 64), np.random.default_rng(0))
+    assert _kept(nothing, dots, by_chance) < 0.5  # inside of boxes, most were lost
+    for one, other in ((dots, nothing), (nothing, dots), (dots, _dots(300, 2))):
+        masks = keeping_masks(one, other, 50, np.random.default_rng(0))
+        assert _kept(one, other, masks) > 0.9
+        assert np.array_equal(masks, keeping_masks(one, other, 50, np.random.default_rng(0)))
+        assert set(np.unique(masks)) == {0, 1} and AREA[0] - 0.03 < masks.mean() < AREA[1] + 0.03
+
+
+def test_of_several_rare_classes_all_are_kept_where_that_can_be() -> None:
+    one, other = np.zeros((2, 200, 2, 64, 64), np.float32)
+    one[:, :1], other[:, 1:] = _dots(200, 3), _dots(200, 4)
+    by_chance = _kept(one, other, box_masks(200, (64, 64), np.random.default_rng(0)))
+    # One dot has to be in the box and the other outside of it, which no box may do where both lie in one place.
+    assert _kept(one, other, keeping_masks(one, other, 50, np.random.default_rng(0))) > by_chance + 0.3
+
+
+def test_where_nothing_is_rare_boxes_are_as_they_are_drawn() -> None:
+    few = _dots(20, 5)  # 81 pixels are not 100
+    masks = keeping_masks(few, few, 100, np.random.default_rng(0))
+    assert np.array_equal(masks, box_masks(20, (64, 64), np.random.default_rng(0)))

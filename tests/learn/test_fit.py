@@ -1,5 +1,7 @@
+import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,10 @@ from torch import Tensor, nn
 from cristae.errors import CristaeError, DataError
 from cristae.learn.augment import Augmentation
 from cristae.learn.checkpoint import Model, load_checkpoint, load_model, save_checkpoint, save_model
-from cristae.learn.fit import Schedule, Score, State, Watch, fit
+from cristae.learn.fit import Judge, Schedule, Score, State, Step, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
-from cristae.nets.pair import Pair
+from cristae.nets.pair import Pair, parts_of
 from cristae.nets.resunet import ResUNet
 
 CPU = torch.device("cpu")
@@ -30,7 +32,7 @@ def _parts(seed: int = 0, cross_entropy: float = 1.0) -> tuple[nn.Module, Superv
     torch.manual_seed(seed)
     one = _slice()
     sampler = PatchSampler([one], Sampling(32, 2, 0.5, 1, Augmentation()), seed)
-    return ResUNet(1, 1, 4), SupervisedStep(sampler, ["disc"], cross_entropy, CPU), HeldOutJudge([one], ["disc"], 16)
+    return ResUNet(1, 1, 4), SupervisedStep(sampler, ["disc"], cross_entropy, CPU), HeldOutJudge([one], ["disc"])
 
 
 class _Stop:
@@ -228,3 +230,100 @@ def test_recovery_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     resumed, _ = fit(network, step, silent, schedule, tmp_path / "cut", _watch())
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+class _Course:
+    """A course of judgements of two classes, and what a training made of it."""
+
+    def __init__(self, tmp_path: Path, updates: int, ratios: Sequence[float], dices: Sequence[float] = ()) -> None:
+        """Judge every second update; `ratios` are those of the first class, `dices` the means of both."""
+        course = iter(zip(ratios, dices or [0.5] * len(ratios), strict=True))
+
+        def judge(one: nn.Module) -> Mapping[str, Score]:
+            ratio, dice = next(course)
+            return {"dot": Score(dice, ratio), "disc": Score(dice, 1.0)}
+
+        self.told: list[str] = []
+        self.rescued: list[str] = []
+        watch = _watch(rescue=self.rescued, alarms=self.told)
+        network = nn.Conv2d(1, 2, 1)
+        schedule = Schedule(updates, 1e-3, check_every=2)
+        _, state = fit(
+            network, lambda one, n: one(torch.ones(1, 1, 2, 2)).mean(), judge, schedule, tmp_path / "c", watch
+        )
+        self.alarms = [(alarm["class"], alarm["step"]) for alarm in state.alarms]
+        assert self.told == [alarm["message"] for alarm in state.alarms]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 10, 30])
+def test_a_class_that_is_never_predicted_raises_an_alarm_however_short_the_training(tmp_path: Path, n: int) -> None:
+    found = _Course(tmp_path, 2 * n, [0.0] * n)
+    assert found.alarms[-1] == ("dot", 2 * n)  # the weights that are kept do not predict it
+    assert "predict next to nothing of it" in found.told[-1]
+    assert len(found.rescued) == len(found.told) - 1  # at the end there is nothing left to rescue
+    assert bool(found.rescued) == (n > 2)
+
+
+def test_a_class_lost_near_the_end_raises_an_alarm_then(tmp_path: Path) -> None:
+    # Ten judgements, as in a training of 500 updates: silent from the eighth on.
+    lost = _Course(tmp_path, 20, [1.0] * 7 + [0.0] * 3, [0.8] * 7 + [0.4] * 3)
+    assert lost.alarms == [("dot", 20)]
+    assert "of update 14, predict it" in lost.told[0]
+    assert lost.rescued == []
+
+
+def test_the_last_judgement_alone_raises_an_alarm_if_its_weights_are_kept(tmp_path: Path) -> None:
+    kept = _Course(tmp_path, 20, [1.0] * 9 + [0.0], [0.5] * 9 + [0.7])
+    assert kept.alarms == [("dot", 20)]
+    (tmp_path / "c").unlink()
+    assert _Course(tmp_path, 20, [1.0] * 9 + [0.0], [0.7] * 9 + [0.5]).alarms == []
+
+
+def test_a_class_that_comes_late_or_drops_out_once_raises_no_alarm(tmp_path: Path) -> None:
+    assert _Course(tmp_path, 20, [0.0] * 4 + [1.0] * 6).alarms == []
+    (tmp_path / "c").unlink()
+    assert _Course(tmp_path, 20, [1.0] * 4 + [0.0] * 2 + [1.0] * 4).alarms == []
+    (tmp_path / "c").unlink()
+    assert _Course(tmp_path, 20, [math.nan] * 10).alarms == []  # nobody can tell
+
+
+def test_of_several_classes_each_is_told(tmp_path: Path) -> None:
+    def judge(one: nn.Module) -> Mapping[str, Score]:
+        return {"dot": Score(0.5, 0.0), "disc": Score(0.5, 0.0)}
+
+    told: list[str] = []
+    schedule = Schedule(2, 1e-3, check_every=2)
+    step = lambda one, n: one(torch.ones(1, 1, 2, 2)).mean()  # noqa: E731
+    fit(nn.Conv2d(1, 2, 1), step, judge, schedule, tmp_path / "c", _watch(alarms=told))
+    assert [text.split("'")[1] for text in told] == ["dot", "disc"]
+
+
+def test_the_depth_of_the_loss_follows_the_share_of_the_training() -> None:
+    deepening = Schedule(10, 1e-3, loss_depth=(0, 10, 20))
+    assert [deepening.depth(n) for n in range(10)] == [0] * 4 + [10] * 3 + [20] * 3
+    assert [Schedule(3, 1e-3).depth(n) for n in range(3)] == [0] * 3
+
+
+def test_a_deepening_loss_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    class Deep(ResUNet):
+        loss_depth = 0
+
+    def parts() -> tuple[Pair, Step, Judge]:
+        _, step, judge = _parts()
+        torch.manual_seed(0)
+
+        def deepening(pair: nn.Module, n: int) -> Tensor:
+            return torch.stack([step(one, n) * (1 + one.loss_depth) for one in parts_of(pair)]).sum()  # type: ignore[operator]
+
+        return Pair([Deep(1, 1, 4), Deep(1, 1, 4)]), deepening, judge
+
+    schedule = Schedule(18, 5e-3, check_every=6, loss_depth=(0, 10, 20))
+    whole, _ = fit(*parts(), schedule, tmp_path / "whole", _watch())
+    with pytest.raises(KeyboardInterrupt):
+        fit(*parts(), schedule, tmp_path / "cut", _watch(at=8))
+    resumed, _ = fit(*parts(), schedule, tmp_path / "cut", _watch())
+    plain, _ = fit(*parts(), replace(schedule, loss_depth=(0,)), tmp_path / "plain", _watch())
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    pairs = zip(whole.state_dict().values(), plain.state_dict().values(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cristae.learn.objective import compile_parts, loss_of, outputs_of
+from cristae.learn.objective import compile_parts, outputs_of
+from cristae.nets.losses import loss_of
 from cristae.nets.pair import Pair
 from cristae.nets.resunet import ResUNet
 

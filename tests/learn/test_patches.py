@@ -136,6 +136,26 @@ def test_the_share_of_rare_patches_is_kept(share: float, expected: float) -> Non
     assert shown.mean() == pytest.approx(expected, abs=0.09)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_class_that_is_insisted_on_is_shown_more_often(share: float) -> None:
+    one = _slice(size=512)
+    target = np.zeros((2, 512, 512), np.float32)
+    target[0, 300:310, 200:210] = target[1, 60:70, 400:410] = 1
+    rare = LabelledSlice(0, one.image, target, np.ones_like(target))
+    sampler = PatchSampler([rare], Sampling(32, 4, share, 1, Augmentation()), 0)
+
+    def shown() -> np.ndarray:
+        found: np.ndarray = (np.concatenate([sampler.batch(i)[1].sum((2, 3)) for i in range(60)]) > 0).mean(0)
+        return found
+
+    before = shown()
+    sampler.insist(1)
+    after = shown()
+    assert after[1] > before[1] + 0.1 * share and after[1] > share / 2
+    if share == 0:  # the other one was not asked for
+        assert after[1] == pytest.approx(0.5, abs=0.1) and after[0] < 0.05
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_shares_of_a_batch_are_together_the_batch(size: int) -> None:
     whole = Sampling(32, 5, 0.5, 1, ALL)

@@ -62,7 +62,7 @@ def gradients(processes: Processes) -> dict[str, Any]:
 
 
 def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
-    network, judge = small_network(0), HeldOutJudge([disc_slice()], ["disc"], 16)
+    network, judge = small_network(0), HeldOutJudge([disc_slice()], ["disc"])
     step = SupervisedStep(PatchSampler([disc_slice()], _share(processes), 0), ["disc"], 1.0, CPU)
     schedule = Schedule(40, 5e-3, check_every=20, averaging=0.9, clip=1.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def supervised(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
 
 
 def crossed(processes: Processes) -> tuple[nn.Module, Mapping[str, Score]]:
-    pair, judge = Pair([small_network(0), small_network(1)]), HeldOutJudge([disc_slice()], ["disc"], 16)
+    pair, judge = Pair([small_network(0), small_network(1)]), HeldOutJudge([disc_slice()], ["disc"])
     labelled, free = (PatchSampler([disc_slice(z)], _share(processes), z) for z in (0, 5))
     step = CrossPseudoStep(labelled, free, ["disc"], Crossing(1.0, 1.0, 30, True, processes.rank, 0.3), CPU)
     schedule = Schedule(30, 5e-3, check_every=15, averaging=0.9)

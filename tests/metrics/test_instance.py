@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.metrics import adapted_rand_error as rand_of_skimage
 from skimage.metrics import variation_of_information as variation_of_skimage
 
-from cristae.metrics.instance import adapted_rand_error, contingency, variation_of_information, within_truth
+from cristae.metrics.instance import adapted_rand_error, add_up, contingency, variation_of_information, within_truth
 
 NAMES = np.array([0, 900, 7, 12, 2**32 - 1, 5])
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)
@@ -48,7 +48,7 @@ def test_names_of_ids_do_not_matter_and_swapping_mirrors_precision_and_recall(pa
 def test_counts_add_over_any_split(pair, data):
     a, b = pair
     cut = data.draw(st.integers(0, a.shape[0]))
-    parts = contingency(a[:cut], b[:cut]) + contingency(a[cut:], b[cut:])
+    parts = add_up([contingency(a[:cut], b[:cut]), contingency(a[cut:], b[cut:])])
     whole = contingency(a, b)
     for name in ("segmentation", "truth", "n_voxels"):
         assert np.array_equal(getattr(parts, name), getattr(whole, name))

@@ -155,3 +155,10 @@ def test_classes_have_maps_of_their_own_and_unseen_ones_are_left_out() -> None:
     assert multitask_loss(outputs, target, weight).item() == pytest.approx(sum(alone).item() / 2)
     weight[:, 1] = 0
     assert multitask_loss(outputs, target, weight).item() == pytest.approx(alone[0].item())
+
+
+def test_shapes_are_followed_on_the_meta_device() -> None:
+    target = torch.empty(2, 3, 16, 16, device="meta")
+    outputs = {name: torch.empty_like(target, requires_grad=True) for name in ("logits", "boundary", "distance")}
+    multitask_loss(outputs, target, torch.empty_like(target), 10).backward()  # type: ignore[no-untyped-call]
+    assert all(value.grad is not None for value in outputs.values())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cristae.nets.contract import Build, OwnLoss
+from cristae.nets.contract import Build, OwnSum
+from cristae.nets.losses import loss_of
 from cristae.nets.registry import build_network
 from cristae.nets.setr import SETR
 
@@ -98,7 +99,7 @@ def test_auxiliary_heads_do_not_predict(variant: str) -> None:
 @pytest.mark.parametrize(("variant", "heads"), [("naive", 3), ("pup", 4), ("mla", 4)])
 def test_the_loss_by_hand(variant: str, heads: int) -> None:
     network = _small(variant)
-    assert isinstance(network, OwnLoss)
+    assert isinstance(network, OwnSum)
     target = torch.ones(1, 2, 8, 8)
     weight = target.clone()
     weight[..., 4:] = 0
@@ -106,11 +107,12 @@ def test_the_loss_by_hand(variant: str, heads: int) -> None:
     names = ["logits", *(f"auxiliary_{i}" for i in range(heads))]
     assert list(network.outputs(torch.randn(1, 1, 64, 64))) == names
     # Probability ½ everywhere, truth 1: Dice 2 · ½ / (¼ + 1), cross-entropy log 2.
-    each = 1 - 1 / 1.25 + math.log(2)
-    loss = network.loss(dict.fromkeys(names, undecided), target, weight)
-    assert loss.item() == pytest.approx((1 + 0.4 * heads) * each, abs=1e-4)
-    sure = network.loss(dict.fromkeys(names, undecided) | {"logits": undecided + 30}, target, weight)
-    assert sure.item() == pytest.approx(0.4 * heads * each, abs=1e-4)
+    for asked_for in (1.0, 0.0, 3.0):  # 0: the Dice loss of both papers
+        each = 1 - 1 / 1.25 + asked_for * math.log(2)
+        loss = loss_of(network, dict.fromkeys(names, undecided), target, weight, asked_for)
+        assert loss.item() == pytest.approx((1 + 0.4 * heads) * each, abs=1e-4)
+        sure = dict.fromkeys(names, undecided) | {"logits": undecided + 30}
+        assert loss_of(network, sure, target, weight, asked_for).item() == pytest.approx(0.4 * heads * each, abs=1e-4)
 
 
 @pytest.mark.parametrize(

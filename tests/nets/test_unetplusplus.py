@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cristae.learn.objective import loss_of, outputs_of
+from cristae.learn.objective import outputs_of
 from cristae.nets.contract import Build
-from cristae.nets.losses import SMOOTH
+from cristae.nets.losses import SMOOTH, loss_of
 from cristae.nets.pair import mean_logits
 from cristae.nets.registry import build_network
 from cristae.nets.unetplusplus import (
-    CROSS_ENTROPY,
     DeeplySupervisedUNetPlusPlus,
     Plan,
     UNetPlusPlus,
@@ -172,11 +171,10 @@ def test_loss_by_hand() -> None:
     weight = torch.tensor([1.0, 1.0, 0.0]).reshape(1, 1, 1, 3)
     dice = [(2 * p + SMOOTH) / (2 * p * p + 1 + SMOOTH) for p in (0.5, 0.75)]
     entropy = [-(math.log(p) + math.log(1 - p)) / 2 for p in (0.5, 0.75)]
-    expected = sum(1 - d + CROSS_ENTROPY * e for d, e in zip(dice, entropy, strict=True)) / 2
     outputs = {"logits": mean_logits(branches), "branches": branches}
-    assert network.loss(outputs, target, weight).item() == pytest.approx(expected, abs=1e-6)
-    assert loss_of(network, outputs, target, weight, 7.0).item() == pytest.approx(expected, abs=1e-6)
-    assert CROSS_ENTROPY == 0.5
+    for asked_for in (1.0, 0.0, 7.0):  # 1 is as published, 0 the Dice loss of both papers
+        expected = sum(1 - d + 0.5 * asked_for * e for d, e in zip(dice, entropy, strict=True)) / 2
+        assert loss_of(network, outputs, target, weight, asked_for).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_head_is_supervised_on_its_own() -> None:
@@ -184,15 +182,15 @@ def test_every_head_is_supervised_on_its_own() -> None:
     outputs = outputs_of(network, torch.rand(2, 1, 64, 64))
     target = (torch.rand(2, 1, 64, 64) > 0.5).float()
     branches = outputs["branches"].detach().requires_grad_()
-    network.loss({**outputs, "branches": branches}, target, torch.ones_like(target)).backward()
+    loss_of(network, {**outputs, "branches": branches}, target, torch.ones_like(target), 1.0).backward()
     assert branches.grad is not None
     assert (branches.grad.abs().sum((0, 2, 3, 4)) > 0).all()
 
 
-def test_only_the_deeply_supervised_one_has_its_own_loss() -> None:
-    assert hasattr(build_network("unetplusplus", Build(1, 1)), "loss")
+def test_only_the_deeply_supervised_one_combines_losses() -> None:
+    assert hasattr(build_network("unetplusplus", Build(1, 1)), "combined")
     for name in ("unetplusplus_plain", "unetplusplus_pagano"):
-        assert not hasattr(build_network(name, Build(1, 1)), "loss")
+        assert not hasattr(build_network(name, Build(1, 1)), "combined")
 
 
 @pytest.mark.parametrize(("name", "multiple"), [("unetplusplus_plain", 32), ("unetplusplus_pagano", 8)])

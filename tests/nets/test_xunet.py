@@ -1,12 +1,16 @@
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from cristae.errors import UsageError
+from cristae.learn.fit import Schedule, Watch, fit
+from cristae.learn.objective import outputs_of
 from cristae.nets.contract import Build
 from cristae.nets.fractal import PAGANO, PUBLISHED, Attention, CEECUnit, ConvNorms, FractalUnit, Fusion
+from cristae.nets.losses import loss_of
 from cristae.nets.multitask import multitask_loss
 from cristae.nets.registry import NETWORKS, build_network
 from cristae.nets.tanimoto import tanimoto_attention
@@ -179,6 +183,25 @@ def test_the_depth_of_the_loss_may_be_set() -> None:
         network.loss_depth = depth
         expected = multitask_loss(outputs, target, torch.ones_like(target), depth)
         assert network.loss(outputs, target, torch.ones_like(target)).item() == expected.item()
+
+
+@pytest.mark.parametrize("name", list(UNITS))
+def test_the_training_sets_the_depth_of_the_loss(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network(name, Build(1, 1, base_width=4))
+    image, depths = torch.randn(1, 1, 64, 64), []
+    target = (torch.rand(1, 1, 64, 64) > 0.5).float()
+
+    def step(one: nn.Module, n: int) -> torch.Tensor:
+        assert isinstance(one, XUNet)
+        depths.append(one.loss_depth)
+        return loss_of(one, outputs_of(one, image), target, torch.ones_like(target), 1.0)
+
+    watch = Watch(lambda *_, **__: None, lambda _: None, lambda _: None)
+    schedule = Schedule(3, 1e-3, loss_depth=(0, 10, 20))
+    _, state = fit(network, step, lambda _: {}, schedule, tmp_path / "c", watch)
+    assert depths == [0, 10, 20]
+    assert state.history[-1]["loss"] > 0.5  # far from perfect: the deeper, the nearer to 1
 
 
 def test_too_narrow_is_refused() -> None:

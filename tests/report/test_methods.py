@@ -10,12 +10,12 @@ from explored_projects import explored, with_image
 from pydantic import BaseModel
 
 from cristae.nets import registry, setr, unetplusplus
-from cristae.nets.contract import Build, OwnLoss
+from cristae.nets.contract import Build, OwnLoss, OwnSum
 from cristae.report.build import build_report
 from cristae.report.dictionary import dictionary_part
 from cristae.report.gather import gather
 from cristae.report.methods import methods_part
-from cristae.report.methods_training import LOSSES, NETWORKS
+from cristae.report.methods_training import LOSSES, NETWORKS, SUMS
 from report_pages import words_of
 
 
@@ -30,6 +30,7 @@ class Training(BaseModel):
     optimiser: str = "adamw"
     decay: str = "cosine"
     cross_entropy: float = 0.5
+    loss_depth: tuple[int, ...] = (0, 10)
 
 
 class Adapting(BaseModel):
@@ -103,21 +104,19 @@ def test_every_number_in_it_is_one_that_was_used(tmp_path):
 def test_every_network_is_named_and_says_its_own_loss_and_no_other_has_one():
     assert set(NETWORKS) == set(registry.NETWORKS)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        own = {name for name in registry.NETWORKS if isinstance(registry.build_network(name, Build(1, 1)), OwnLoss)}
-    assert set(LOSSES) == own
-    assert f"(weight {setr.AUXILIARY:g})" in LOSSES["setr_pup"]
-    assert f"(weight {unetplusplus.CROSS_ENTROPY:g})" in LOSSES["unetplusplus"]
+        networks = {name: registry.build_network(name, Build(1, 1)) for name in registry.NETWORKS}
+    assert set(LOSSES) == {name for name, one in networks.items() if isinstance(one, OwnLoss)}
+    assert set(SUMS) == {name for name, one in networks.items() if isinstance(one, OwnSum)}
+    assert f" {setr.AUXILIARY:g} times" in SUMS["setr_pup"][1]
+    assert SUMS["unetplusplus"][0] == unetplusplus.CROSS_ENTROPY
 
 
 @pytest.mark.parametrize(
     ("network", "noted", "loss"),
     [
-        (
-            "ceecnet_v1",
-            {},
-            "; the mean fractal Tanimoto loss of masks, their boundaries and their distances, each with",
-        ),
-        ("unetplusplus", {"own_loss": True}, "; Dice loss and cross-entropy (weight 0.5), their mean over all heads)."),
+        ("ceecnet_v1", {}, "boundaries and their distances, each with its complement (depth 0, 10))."),
+        ("setr_pup", {}, "; Dice loss and cross-entropy (weight 0.5), and 0.4 times those of each auxiliary head)."),
+        ("unetplusplus", {}, "; Dice loss and cross-entropy (weight 0.25), their mean over all heads)."),
         ("resunet", {}, "; Dice loss and cross-entropy (weight 0.5))."),
         ("resunet", {"own_loss": False}, "; Dice loss and cross-entropy (weight 0.5))."),
         ("of_others", {"own_loss": True}, "; a loss of its own)."),

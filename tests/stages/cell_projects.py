@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -26,29 +27,31 @@ def three_cells() -> np.ndarray:
     return truth
 
 
-def write_slices(folder: Path, shape: Sequence[int], black: Sequence[int] = ()) -> Path:
-    """Write a texture that moves by a pixel per slice as TIFFs."""
+def write_slices(folder: Path, shape: Sequence[int], black: Sequence[int] = (), grey: int = 0) -> Path:
+    """Write a texture that moves by a pixel per slice as TIFFs; `black` slices are of one `grey` value."""
     folder.mkdir()
     depth, height, width = shape
     texture = np.random.default_rng(0).integers(60, 200, (height, width + depth)).astype(np.uint8)
     for z in range(depth):
         plane = np.roll(texture, z, axis=1)[:, :width]
-        tifffile.imwrite(folder / f"z{z:03d}.tif", plane * (z not in black))
+        tifffile.imwrite(folder / f"z{z:03d}.tif", np.full_like(plane, grey) if z in black else plane)
     return folder
 
 
 def cell_project(
-    path: Path, labels: np.ndarray, labelled: Sequence[int], *, truth: np.ndarray | None = None, **rules: Sequence
+    path: Path, labels: np.ndarray, labelled: Sequence[int], *, truth: np.ndarray | None = None, **rules: Any
 ) -> cristae.Project:
     """Make a project whose `labels` are known on the `labelled` slices.
 
     Maps are those of a perfect network for `truth`, or the labels; of the rules, `maps` names those that are there, and
-    `black` the slices that were lost.
+    `black` the slices that were lost, `grey` their value.
     """
     truth = labels if truth is None else truth
     black = list(rules.get("black", ()))
     project = cristae.init(path, voxel_size=SIZE)
-    cristae.import_image(project, write_slices(path.with_name(f"{path.name}-slices"), truth.shape, black))
+    cristae.import_image(
+        project, write_slices(path.with_name(f"{path.name}-slices"), truth.shape, black, rules.get("grey", 0))
+    )
     project.annotations.write_slices("cell", [(z, labels[z]) for z in labelled])
     project.add_classes(("cell",))
     boundary = np.zeros(truth.shape, np.bool_)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
-_TIMES = ("manifest.json", "settings.toml", ".lock", "gaps", "slices", "rows")
+_TIMES = ("manifest.json", "settings.toml", ".lock", "gaps", "slices", "rows", "trials")
 """Files that say when and in which order things were done."""
 
 

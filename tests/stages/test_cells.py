@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,11 @@ from cristae.annotations import IGNORE_ID
 from cristae.errors import DataError, UsageError
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume
+from cristae.separation.gap import Gap
+from cristae.separation.paths import reduction_for
+from cristae.separation.separate import METHODS
+from cristae.stages import choose
+from cristae.stages.cells import _at_once
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.options import Options
 from cristae.stages.status import status
@@ -151,6 +158,71 @@ def test_threads_and_resuming_give_the_same_ids(tmp_path) -> None:
 
     assert (_read(cristae.cells(project, method="paths", options=Options(progress=count), **QUICK)) == whole).all()
     assert counts == [3]  # two of three gaps were on disk
+
+
+def test_more_new_cells_than_ids_for_a_gap_are_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("cristae.stages.cells.IDS_PER_GAP", 0)
+    project = _project(tmp_path / "p", _truth())
+    with pytest.raises(DataError, match=r"more than 0 cells between slices 4 and 8 .* raise cells.new_um3"):
+        cristae.cells(project, method="paths", **QUICK)
+    last = cristae.cells(project, method="paths", slices=(0, 4), **QUICK)  # nothing comes after it
+    assert last.manifest["n_new"] == 1
+
+
+@pytest.mark.parametrize(("method", "max_ram_gb", "expected"), [("flow", 4, None), ("paths", 4, 1), ("paths", 9, 2)])
+def test_only_gaps_in_which_cells_grow_take_memory_from_each_other(method, max_ram_gb, expected) -> None:
+    project = SimpleNamespace(image=SimpleNamespace(shape=(501, 2000, 6095)))
+    sources = SimpleNamespace(project=project, gaps=lambda: [(0, 100), (100, 500)])
+    assert _at_once(sources, method, CellsSettings(max_ram_gb=max_ram_gb)) == expected
+
+
+def test_it_is_told_and_noted_where_memory_sets_resolution_and_workers(tmp_path) -> None:
+    project, words = _project(tmp_path / "p", _truth()), list[str]()
+    told = Options(executor="threads:2", notify=words.append)
+    run = cristae.cells(project, method="paths", growth_gb=5e-4, max_ram_gb=6e-4, options=told, **QUICK)
+    maps = open_volume(project.latest("predict").path / "cell_interior.ome.zarr").read()[:5]
+    gap = Gap(maps, maps, maps, _truth()[0], _truth()[4])
+    factor = reduction_for(gap, 5e-4 * 2**30)
+    assert factor > 1 and run.manifest["growth_reductions"] == [factor] * 3
+    assert any(f"in 3 of 3 gaps (5 slices) cells grow at {10 * factor} × {10 * factor} nm" in said for said in words)
+    assert any("memory lets 1 of 2 gaps be worked on at a time" in said for said in words)
+    words.clear()
+    told = Options(executor="threads:2", notify=words.append)
+    assert cristae.cells(project, method="paths", options=told, **QUICK).manifest["growth_reductions"] == [1, 1, 1]
+    assert cristae.cells(project, method="flow", options=told, **QUICK).manifest["growth_reductions"] == []
+    assert not any("memory lets" in said or "cells grow at" in said for said in words)
+
+
+def test_a_kill_while_methods_are_tried_costs_only_the_trial_in_work(tmp_path, monkeypatch) -> None:
+    truth = _truth()
+    whole = cristae.cells(_project(tmp_path / "a", truth), **QUICK)
+    project, used, trial = _project(tmp_path / "b", truth), [], choose._try
+
+    class Killed(BaseException):
+        pass
+
+    def dies(sources, settings, z, method):
+        if len(used) == 5:
+            raise Killed
+        used.append((z, method))
+        return trial(sources, settings, z, method)
+
+    monkeypatch.setattr(choose, "_try", dies)
+    with pytest.raises(Killed):
+        cristae.cells(project, **QUICK)
+    with next((project.path / "runs").glob("cells-*/trials")).open("a") as journal:
+        journal.write('{"method": "paths", "z": 8, "dice": 0.')  # as a kill leaves it that comes while it writes
+    used.clear()
+    monkeypatch.setattr(choose, "_try", lambda *given: used.append(given[2:]) or trial(*given))
+    resumed = cristae.cells(project, **QUICK)
+    assert len(used) == 2 * len(METHODS) - 5
+    tables = [pd.read_csv(run.path / "methods.csv").drop(columns="seconds") for run in (whole, resumed)]
+    pd.testing.assert_frame_equal(*tables)
+    assert resumed.manifest["method"] == whole.manifest["method"]
+    assert (_read(resumed) == _read(whole)).all()
+    used.clear()
+    cristae.cells(project, options=Options(force=True), **QUICK)
+    assert len(used) == 2 * len(METHODS)
 
 
 def test_done_again_only_when_something_changed(ready) -> None:

@@ -195,6 +195,27 @@ def test_labelled_slices_without_any_cell(once, method) -> None:
     assert not cells_of(once("none", nothing, (0, 4)), method).any()
 
 
+def test_the_choice_of_a_method_among_slices_without_any_cell(once) -> None:
+    words: list[str] = []
+    project = once("all-empty", np.zeros(SHAPE, np.uint32), (0, 4, 8))
+    run = cristae.cells(project, options=Options(notify=words.append), **QUICK)
+    assert not open_volume(run.path / "cell.ome.zarr").read().any()
+    assert run.manifest["method"] == "paths"
+    assert any("there is no cell on them" in said for said in words)
+    assert not any("flow adds nothing" in said for said in words)
+
+
+def test_the_choice_of_a_method_where_the_slice_that_is_left_out_is_empty(once) -> None:
+    truth = three_cells()
+    truth[2:7] = 0
+    run = cristae.cells(once("middle-empty", truth, (0, 4, 8)), **QUICK)
+    table = pd.read_csv(run.path / "methods.csv").set_index("method")["dice"]
+    assert table["flow"] == 0 and table.drop("flow").tolist() == [1] * 7
+    assert run.manifest["method"] == "paths"
+    found = open_volume(run.path / "cell.ome.zarr").read()
+    assert not found[4].any() and (found == truth).mean() > 0.97
+
+
 @pytest.mark.parametrize(("method", "fill"), [*((one, "slice") for one in METHODS), ("paths", "pixel")])
 def test_slices_of_one_cell(once, method, fill) -> None:
     truth = np.zeros(SHAPE, np.uint32)
@@ -204,10 +225,10 @@ def test_slices_of_one_cell(once, method, fill) -> None:
     assert fill == "pixel" or set(np.unique(found)) == {300}  # a pixel may be lost where the image moves
 
 
-@ALL
-def test_cells_come_through_a_black_slice_in_the_middle_of_a_gap(once, method) -> None:
+@pytest.mark.parametrize(("method", "grey"), [*((one, 0) for one in METHODS), ("paths", 255), ("flow", 255)])
+def test_cells_come_through_slices_of_one_value_in_the_middle_of_a_gap(once, method, grey) -> None:
     truth, words = three_cells(), []
-    project = once("black", truth, (0, 8), black=(3, 4))
+    project = once(f"blank{grey}", truth, (0, 8), black=(3, 4), grey=grey)
     assert project.image_facts["missing"] == [3, 4]
     found = cells_of(project, method)
     for z in range(SHAPE[0]):
@@ -220,15 +241,16 @@ def test_cells_come_through_a_black_slice_in_the_middle_of_a_gap(once, method) -
     assert method == "mask" or all(len(np.unique(plane)) == 4 for plane in tracked)
 
 
-def test_black_slices_inside_count_as_missing_and_are_told_but_not_those_at_the_ends(tmp_path) -> None:
+@pytest.mark.parametrize("grey", [0, 7, 255])
+def test_slices_of_one_value_inside_count_as_missing_and_are_told_but_not_those_at_the_ends(tmp_path, grey) -> None:
     words: list[str] = []
     project = cristae.init(tmp_path / "p", voxel_size=(8, 8, 8))
-    folder = write_slices(tmp_path / "slices", (8, 20, 30), black=(0, 3, 6, 7))
+    folder = write_slices(tmp_path / "slices", (8, 20, 30), (0, 3, 6, 7), grey)
     cristae.import_image(project, folder, options=Options(notify=words.append))
     assert project.image_facts["missing"] == [3]
-    assert "slices 3 are black all over: they count as missing" in words
+    assert "slices 3 are of one grey value throughout: they count as missing" in words
     blank = cristae.init(tmp_path / "blank", voxel_size=(8, 8, 8))
-    cristae.import_image(blank, write_slices(tmp_path / "none", (3, 20, 30), black=range(3)))
+    cristae.import_image(blank, write_slices(tmp_path / "none", (3, 20, 30), range(3), grey))
     assert blank.image_facts["missing"] == []
 
 

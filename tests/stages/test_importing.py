@@ -126,7 +126,7 @@ def test_facts_of_each_slice_leave_padding_out(project, tmp_path):
     assert (facts["slice_mean"][5], facts["slice_std"][5]) == (0.0, 1.0)
     assert (facts["slice_mean"][6], facts["slice_std"][6]) == (77.0, 1.0)
     assert facts["source_name"] == "a.tif"
-    assert facts["missing"] == [5]
+    assert facts["missing"] == facts["blank"] == [5, 6]
 
 
 @given(arrays(np.uint8, st.integers(0, 30), elements=st.integers(0, 9)))

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import cristae
 from cristae.errors import DataError, UsageError
@@ -27,6 +29,21 @@ def test_two_networks_learn_and_both_are_kept(small_project, tiny, scheme):
     assert isinstance(network, Pair)
     assert run.settings["scheme"] == scheme
     assert run.manifest["n_parameters"] == sum(value.numel() for value in network.parameters())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_with_weight_0_what_is_kept_of_the_first_is_what_supervised_training_keeps(make_small, tiny, scheme):
+    # Judged often, on weights that leap: the pair as one would have been best at another update.
+    often = tiny | {"check_every": 1, "learning_rate": 0.02, "averaging": 0.0, "network": "resunet"}
+    runs = [
+        cristae.train(make_small(name), **often, **changes)
+        for name, changes in (("alone", {}), ("pair", {"scheme": scheme, "cps_weight": 0.0}))
+    ]
+    alone, pair = (load_file(run.path / "all" / "weights.safetensors") for run in runs)
+    assert runs[0].manifest["best_step"] == runs[1].manifest["best_step"]
+    assert len(pair) == 2 * len(alone)
+    for key, value in alone.items():
+        assert torch.equal(pair[f"networks.0.{key}"], value), key
 
 
 def test_disagreement_is_predicted_beside_the_classes(small_project, tiny):

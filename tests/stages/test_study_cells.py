@@ -15,6 +15,7 @@ import cristae
 from cristae.annotations import IGNORE_ID
 from cristae.cli import main
 from cristae.errors import DataError, UsageError
+from cristae.executors import Crew
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume, write_facts
 from cristae.metrics.instance import contingency
@@ -22,8 +23,10 @@ from cristae.metrics.matching import dice_by_id, summarise_dice
 from cristae.project import Project
 from cristae.report.build import build_report
 from cristae.separation.separate import METHODS
+from cristae.stages import left_out
 from cristae.stages.cells_settings import CellsSettings
-from cristae.stages.left_out import plan_gap
+from cristae.stages.gaps import GapSources
+from cristae.stages.left_out import LeftOut, Plan, plan_gap
 from cristae.stages.options import Options
 from cristae.stages.status import status
 from cristae.stages.survey import survey
@@ -328,3 +331,16 @@ def test_the_command(studied, monkeypatch, capsys) -> None:
     assert code == 0 and out.startswith("Best by mean Dice of cells") and str(run.path) in out
     assert json.loads(call(*words, "--json")[1])["id"] == run.id
     assert call(*words, "--set", "cells.barrier=-1")[0] == 2
+
+
+def test_new_ids_of_stretches_never_meet(tmp_path, monkeypatch) -> None:
+    sources, firsts = GapSources(_project(tmp_path / "p", _truth()), "cell", None, None, (), from_truth=True), []
+
+    def shows_first(gap, method, how):
+        firsts.append(gap.first_new_id)
+        return iter([gap.before] * len(gap))
+
+    monkeypatch.setattr(left_out, "separate", shows_first)
+    tried = LeftOut(sources, CellsSettings(**CELLS), 1, 0.0)
+    tried.score(Plan(4, (0, 4, 8), (2, 6, 10)), "flow", Crew(), lambda done: None)
+    assert np.diff(firsts).min() >= 2**40 and firsts[0] > 2**32

@@ -221,6 +221,38 @@ def test_settings_come_from_preset_then_project_file_then_the_call(small_project
     assert train_settings(small_project, {"preset": "machireddy2023"}).size == "full"
 
 
+SMALL = {"updates": 1, "tile_px": 64, "base_width": 4}
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "unheard"),
+    [
+        ("fractalresnet", {"cross_entropy": 0.0}, ["cross_entropy"]),
+        ("fractalresnet", {"loss_depth": (0, 10, 20)}, []),
+        ("fractalresnet", {}, []),
+        ("resunet", {"cross_entropy": 0.0}, []),
+        ("resunet", {"loss_depth": (10,)}, ["loss_depth"]),
+    ],
+)
+def test_settings_without_a_say_in_the_loss_of_a_network_are_told(small_project, tiny, network, changes, unheard):
+    said = []
+    cristae.train(small_project, options=Options(notify=said.append), **tiny | SMALL | changes | {"network": network})
+    told = [line.split()[1].removeprefix("train.") for line in said if "no say in the loss" in line]
+    assert told == unheard
+
+
+def test_the_depth_of_the_loss_changes_a_training_and_without_it_ids_are_as_before(small_project, tiny):
+    deep = tiny | SMALL | {"network": "fractalresnet"}
+    plain, deeper = (cristae.train(small_project, **deep | more) for more in ({}, {"loss_depth": (10,)}))
+    assert weights(plain) != weights(deeper)
+    assert "loss_depth" not in plain.settings
+    assert deeper.settings["loss_depth"] == [10]
+    assert cristae.train(small_project, **deep, loss_depth=(0,)).id == plain.id
+    for wrong in ((), (31,), (-1,)):
+        with pytest.raises(UsageError, match="loss_depth"):
+            train_settings(small_project, {"loss_depth": wrong})
+
+
 def test_every_setting_is_documented():
     assert all(field.description for field in stage.TrainSettings.model_fields.values())
 

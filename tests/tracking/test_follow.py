@@ -103,6 +103,41 @@ def test_an_island_that_reaches_no_body_stays_an_object_of_its_own_and_is_listed
     assert set(tracks.links().query(f"`object` == {islands['object'].iloc[0]}").reason) == {"island", "overlap"}
 
 
+@METHODS
+def test_identical_slices_are_certain_and_an_island_that_reaches_no_cell_is_not(method):
+    truth = np.repeat(two_bodies(1), 6, axis=0)
+    truth[2:5, 2:5, 25:28] = 3
+    _, tracks = track(truth, {0: two_bodies(1)[0]}, method=method)
+    assert tracks.objects().set_index("kind")["certainty"].to_dict() == {"labelled": 1, "island": 0}
+    links = tracks.links()
+    linked = links["linked_slice"] >= 0
+    assert (links["share"][linked] == 1).all() and not links["share"][~linked].any()
+    assert (links["certainty"][links["object"] < 3] == 1).all()
+
+
+def test_what_hangs_on_a_weak_link_is_no_surer_than_that_link():
+    truth = np.zeros((8, *SHAPE), np.uint8)
+    truth[:3, 10:20, 10:30] = 4
+    truth[3:, 10:20, 22:42] = 4  # 8 of 20 columns stay
+    truth[:, 25:35, 10:30] = 6
+    _, tracks = track(truth, {0: truth[0]}, method="greedy")
+    links = tracks.links().set_index(["object", "slice"]).sort_index()
+    assert links.loc[4, "share"].tolist() == [0, 1, 1, 0.4, 1, 1, 1, 1]
+    assert links.loc[4, "certainty"].tolist() == [1] * 3 + [0.4] * 5
+    certainty = tracks.objects().set_index("object")["certainty"]
+    assert certainty[6] == 1
+    assert certainty[4] == pytest.approx((3 + 0.4 * 5) / 8)
+
+
+def test_a_second_labelled_slice_makes_it_surer_from_the_other_side():
+    truth = np.zeros((8, *SHAPE), np.uint8)
+    truth[:3, 10:20, 10:30] = 4
+    truth[3:, 10:20, 20:40] = 4
+    one, both = (track(truth, {z: truth[z] for z in known})[1].links() for known in ((0,), (0, 7)))
+    assert one.sort_values("slice")["certainty"].tolist() == [1] * 3 + [0.5] * 5
+    assert both.sort_values("slice")["certainty"].tolist() == [1] * 8
+
+
 def test_names_in_the_slices_do_not_matter():
     truth = with_filopodium()
     one, two = (track(anonymous(truth, seed), island_id=200)[0] for seed in (1, 2))
@@ -276,7 +311,15 @@ def test_laws_of_any_stack(given_stack, smallest, method):
     source = tracks.ids[regions.first[linked.linked_slice] + linked.linked_region.to_numpy()]
     assert (source == linked.object).all()
     assert (linked.overlap_px > 0).all() and (linked.slice != linked.linked_slice).all()
+    at_source = tracks.certainty[regions.first[linked.linked_slice] + linked.linked_region.to_numpy()]
+    assert (linked.certainty >= np.minimum(linked.share, at_source)).all()
+    if len(anchors) < 2:
+        assert (linked.certainty == np.minimum(linked.share, at_source)).all()
+    assert (linked.share > 0).all() and (linked.share <= 1).all()
     begin = links[(links.linked_region < 0) & (links.reason != "shared")]
+    certain = begin.groupby("reason", observed=True)["certainty"].agg(["min", "max"])
+    assert (certain.reindex(["anchor", "new body"]).dropna() == 1).all(axis=None)
+    assert not certain.reindex(["island"]).dropna().any(axis=None)
     assert set(begin.reason) <= {"anchor", "new body", "island", "nearest labelled slice"}
     if method != "greedy_nearest":
         unlabelled = begin[begin.reason != "anchor"]

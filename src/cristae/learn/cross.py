@@ -6,7 +6,7 @@
     unlabelled┘        └─> what it is sure of ──> loss × λ ────┘        └─ unlabelled     and the other way round
 
 With CutMix each network looks at pairs of images mixed by boxes, and is taught by what the other says of the two
-unmixed ones, mixed by the same boxes.
+unmixed ones, mixed by the same boxes. Where classes are rare, boxes are drawn so that labelled mixtures keep them.
 
 Papers: X. Chen et al. (2021), CVPR, "Cross Pseudo Supervision"; Pagano et al. (2023), "Semi-supervised learning", with
 soft Dice in place of cross-entropy.
@@ -16,16 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cristae.learn.ahead import Ahead
-from cristae.learn.cutmix import box_masks, mixed
-from cristae.learn.objective import loss_of, outputs_of
+from cristae.learn.cutmix import box_masks, keeping_masks, mixed
+from cristae.learn.fit import Judge
+from cristae.learn.objective import outputs_of
 from cristae.learn.patches import PatchSampler
-from cristae.nets.pair import Pair
+from cristae.nets.losses import loss_of
+from cristae.nets.pair import Pair, parts_of
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -44,7 +47,7 @@ class Crossing:
     weight
         λ: what their teaching weighs beside the labels once it is warmed up. With 0 each learns alone.
     cross_entropy
-        See `cristae.learn.objective.loss_of`.
+        See `cristae.nets.losses.loss_of`.
     updates
         Of the whole training.
     mix
@@ -71,6 +74,22 @@ class Crossing:
         begin, end = WARM_UP
         risen = ((step - first) / (self.updates - first) - begin) / (end - begin)
         return self.weight * min(1.0, max(LEAST, risen))
+
+
+class Mixing(NamedTuple):
+    """Which images are mixed, and how.
+
+    Parameters
+    ----------
+    one, other
+        Numbers of the labelled images that make up the mixtures: `one` outside of the boxes, `other` inside.
+    masks
+        ``(n, 1, y, x)``, 1 inside the boxes: of the labelled mixtures, then of as many unlabelled ones.
+    """
+
+    one: Tensor
+    other: Tensor
+    masks: Tensor
 
 
 class CrossPseudoStep:
@@ -104,18 +123,17 @@ class CrossPseudoStep:
         """Return the loss of update `step`."""
         if not isinstance(network, Pair):
             raise TypeError(f"expected a Pair of networks, got {type(network).__name__}")
-        labelled, free = (
-            [torch.from_numpy(array).to(self.device) for array in arrays] for arrays in self._ahead.take(step)
-        )
+        arrays = self._ahead.take(step)
+        labelled, free = ([torch.from_numpy(array).to(self.device) for array in part] for part in arrays)
         share = self.crossing.share(step)
         if share == 0:
             return torch.stack(
                 [self._loss(one, outputs_of(one, labelled[0]), *labelled[1:]) for one in network.networks]
             ).sum()
-        losses = (
-            self._mixed(network, step, labelled, free) if self.crossing.mix else self._plain(network, labelled, free)
-        )
-        by_labels, by_other = losses
+        if self.crossing.mix:
+            by_labels, by_other = self._mixed(network, self._mixing(step, *arrays[0][1:]), labelled, free)
+        else:
+            by_labels, by_other = self._plain(network, labelled, free)
         return by_labels + share * by_other
 
     def _plain(self, pair: Pair, labelled: Sequence[Tensor], free: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -135,25 +153,41 @@ class CrossPseudoStep:
         ]
         return torch.stack(by_labels).sum(), torch.stack(by_other).sum()
 
+    def _mixing(self, step: int, target: np.ndarray, weight: np.ndarray) -> Mixing:
+        """Say which images are mixed, and by which boxes, so that labelled mixtures keep what is rare."""
+        # Halves of the labelled and of the unlabelled images are mixed with the other halves; an odd one is left out.
+        half = len(target) // 2
+        rng = np.random.default_rng([self.crossing.seed, step, 29])
+        side = (target.shape[2], target.shape[3])
+        rare, least = sorted(set(self.labelled.rare)), self.labelled.sampling.rare_pixels
+        ones, others = np.arange(half), np.arange(half, 2 * half)
+        if not (half and rare and self.labelled.share):
+            masks = box_masks(2 * half, side, rng)
+        else:
+            # Rare ones are the first of a batch: every second of them gives the box, the others what is around it.
+            ones[1::2], others[1::2] = others[1::2], ones[1::2].copy()
+            there = (target * weight)[:, rare]
+            masks = np.concatenate((keeping_masks(there[ones], there[others], least, rng), box_masks(half, side, rng)))
+        one, other = (torch.from_numpy(part).to(self.device) for part in (ones, others))
+        return Mixing(one, other, torch.from_numpy(masks).to(self.device))
+
     def _mixed(
-        self, pair: Pair, step: int, labelled: Sequence[Tensor], free: Sequence[Tensor]
+        self, pair: Pair, mixing: Mixing, labelled: Sequence[Tensor], free: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return the loss by the labels, and by the other network on mixed images."""
         image, target, weight = labelled
-        # Halves of the labelled and of the unlabelled images are mixed with the other halves; an odd one is left out.
-        n, half = len(image), len(image) // 2
-        one = torch.cat((image[:half], free[0][:half]))
-        other = torch.cat((image[half : 2 * half], free[0][half : 2 * half]))
-        rng = np.random.default_rng([self.crossing.seed, step, 29])
-        masks = torch.from_numpy(box_masks(len(one), (image.shape[2], image.shape[3]), rng)).to(self.device)
+        n, half, masks = len(image), len(mixing.one), mixing.masks
+        one = torch.cat((image[mixing.one], free[0][:half]))
+        other = torch.cat((image[mixing.other], free[0][half : 2 * half]))
         # One pass for what is labelled and what is mixed; what a network says of the labelled images is in it already.
         both = torch.cat((image, mixed(one, other, masks)))
         by_labels, found, taught = [], [], []
         for network in pair.networks:
             outputs = outputs_of(network, both)
             with torch.no_grad():
-                said = outputs["logits"][:n], outputs_of(network, free[0][: 2 * half])["logits"]
-                first, second = (torch.cat([part[i : i + half] for part in said]) for i in (0, half))
+                known, guessed = outputs["logits"][:n], outputs_of(network, free[0][: 2 * half])["logits"]
+                first = torch.cat((known[mixing.one], guessed[:half]))
+                second = torch.cat((known[mixing.other], guessed[half:]))
                 taught.append((mixed(first, second, masks) > 0).float())
             by_labels.append(self._loss(network, _part(outputs, slice(n)), target, weight))
             found.append(_part(outputs, slice(n, None)))
@@ -183,3 +217,12 @@ class CrossPseudoStep:
 def _part(outputs: Mapping[str, Tensor], images: slice) -> dict[str, Tensor]:
     """Return what a network says of some of the images."""
     return {name: value[images] for name, value in outputs.items()}
+
+
+def of_first(judge: Judge) -> Judge:
+    """Return what judges a pair by its first network alone.
+
+    With λ = 0 each learns alone, and the first must end as it would without the other: nothing that the other says may
+    decide which of its weights are kept.
+    """
+    return lambda network: judge(parts_of(network)[0])

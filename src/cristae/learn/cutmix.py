@@ -12,6 +12,8 @@ from torch import Tensor
 
 AREA = (0.25, 0.5)
 """Share of an image that its box covers, drawn evenly."""
+DRAWS = 8
+"""How often a box is drawn at most, until a rare class is kept."""
 
 
 def box_masks(n: int, side: tuple[int, int], rng: Generator, n_boxes: int = 1) -> np.ndarray:
@@ -44,6 +46,37 @@ def box_masks(n: int, side: tuple[int, int], rng: Generator, n_boxes: int = 1) -
             box = tuple(slice(start, start + length) for start, length in zip(low, size, strict=True))
             mask[box] ^= True
     return masks[:, None].astype(np.float32)
+
+
+def keeping_masks(one: np.ndarray, other: np.ndarray, least: int, rng: Generator) -> np.ndarray:
+    """Draw a mask of one box per pair of images, anew where its mixture loses a rare class.
+
+    Parameters
+    ----------
+    one, other
+        Where rare classes are in the images of a pair, float32 ``(n, classes, y, x)``, 0–1. Of each class that has
+        `least` pixels or more in either, the mixture is to have as many, too. Of `DRAWS` boxes the first is taken that
+        keeps all such classes, or that which keeps most of them.
+    least
+        Pixels.
+    rng
+        What is drawn depends on nothing else than this and the images.
+
+    Returns
+    -------
+    float32 ``(n, 1, y, x)`` of 0 and 1, as of `box_masks`.
+    """
+    side = (one.shape[2], one.shape[3])
+    chosen = []
+    for first, second in zip(one, other, strict=True):
+        wanted = np.maximum(first.sum((1, 2)), second.sum((1, 2))) >= least
+        kept: list[tuple[int, np.ndarray]] = []
+        while len(kept) < DRAWS and not (kept and kept[-1][0] == wanted.sum()):
+            mask = box_masks(1, side, rng)[0]
+            there = (first * (1 - mask) + second * mask).sum((1, 2)) >= least
+            kept.append((int(there[wanted].sum()), mask))
+        chosen.append(max(kept, key=lambda found: found[0])[1])
+    return np.stack(chosen)
 
 
 def mixed(one: Tensor, other: Tensor, masks: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from cristae.errors import CristaeError
 from cristae.learn.checkpoint import load_checkpoint, save_checkpoint
 from cristae.learn.interrupt import Interrupt
 from cristae.learn.processes import ALONE, Processes
+from cristae.nets.contract import Deepening
 from cristae.nets.pair import parts_of
 from cristae.nets.undecided import make_undecided
 
@@ -31,7 +32,15 @@ Step = Callable[[nn.Module, int], Tensor]
 
 @dataclass(frozen=True)
 class Score:
-    """How one class stands on the held-out part: Dice, and predicted over true area (NaN when there is none)."""
+    """How one class stands.
+
+    Parameters
+    ----------
+    dice
+        On the held-out part; NaN where the class is not there.
+    area_ratio
+        Predicted over true area, by which a class is found to have collapsed; NaN where nobody can tell.
+    """
 
     dice: float
     area_ratio: float
@@ -64,6 +73,8 @@ class Schedule:
         Largest norm of the gradient; 0 switches clipping off.
     check_every
         Updates between two judgements.
+    loss_depth
+        Of the loss of a `cristae.nets.contract.Deepening` network: one depth for each equal part of the training.
     """
 
     updates: int
@@ -75,6 +86,16 @@ class Schedule:
     averaging: float = 0.0
     clip: float = 0.0
     check_every: int = 50
+    loss_depth: tuple[int, ...] = (0,)
+
+    @property
+    def patience(self) -> int:
+        """Silent judgements in a row after which a class counts as collapsed: `PATIENCE`, or 2 where few are made."""
+        return min(PATIENCE, max(2, self.updates // self.check_every // 2))
+
+    def depth(self, step: int) -> int:
+        """Return the depth of the loss of update `step` (from 0)."""
+        return self.loss_depth[step * len(self.loss_depth) // self.updates]
 
     def rate(self, step: int) -> float:
         """Return the learning rate of update `step` (from 0)."""
@@ -100,6 +121,8 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
     silent: dict[str, int] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    """Classes of which the best weights so far predict next to nothing."""
 
     @property
     def classes(self) -> list[str]:
@@ -132,7 +155,7 @@ class Watch:
 NOISE = 0.002
 """Held-out Dice differences below this do not make an earlier network better than a later one."""
 PATIENCE = 3
-"""Judgements in a row with next to nothing predicted before a class counts as collapsed."""
+"""Judgements in a row with next to nothing predicted before a class counts as collapsed; fewer where few are made."""
 SILENT = 0.02
 """Predicted area over true area below which a class counts as silent."""
 GRACE = 0.25
@@ -216,10 +239,12 @@ def _check(training: _Training, scores: Mapping[str, Score], loss: float, schedu
     _note(state, scores, loss, schedule)
     if state.best_step == state.step:
         training.best.load_state_dict(training.average.state_dict())
-    for name in _collapsed(state, schedule):
-        _recover(state.classes.index(name), training)
-        watch.rescue(name)
-        watch.alarm(state.alarms[-1]["message"])
+    over = state.step == schedule.updates
+    for alarm in _alarms(state, schedule, over):
+        if not over:
+            _recover(state.classes.index(alarm["class"]), training)
+            watch.rescue(alarm["class"])
+        watch.alarm(alarm["message"])
 
 
 def _update(
@@ -227,6 +252,9 @@ def _update(
 ) -> float:
     for group in optimiser.param_groups:
         group["lr"] = schedule.rate(n)
+    for part in parts_of(network):
+        if isinstance(part, Deepening):
+            part.loss_depth = schedule.depth(n)
     network.train()
     optimiser.zero_grad(set_to_none=True)
     # For networks that drop features by chance: a resumed training drops the same.
@@ -288,21 +316,36 @@ def _note(state: State, scores: Mapping[str, Score], loss: float, schedule: Sche
     }
     if math.isnan(dice) or dice >= state.best_dice - NOISE:
         state.best_step, state.best_dice = state.step, max(state.best_dice, dice)
+        state.absent = [name for name, score in scores.items() if score.area_ratio < SILENT]
 
 
-def _collapsed(state: State, schedule: Schedule) -> list[str]:
-    """Return the classes of which next to nothing has been predicted for too long, and note the alarm."""
-    if state.step == schedule.updates:
-        return []
-    found = [name for name, times in state.silent.items() if times >= PATIENCE]
-    for name in found:
+def _alarms(state: State, schedule: Schedule, over: bool) -> list[dict[str, Any]]:
+    """Note and return an alarm for each class of which next to nothing has been predicted for too long.
+
+    When all is over, also for each that the weights that are kept do not predict, however long that has been.
+    """
+    raised = []
+    for name, times in state.silent.items():
+        absent = over and name in state.absent
+        if times < schedule.patience and not absent:
+            continue
         state.silent[name] = 0
-        message = (
-            f"class {name!r} collapsed to background at update {state.step}; went back to the best weights, "
-            "reset its output and will show more of it"
-        )
-        state.alarms.append({"step": state.step, "class": name, "message": message})
-    return found
+        what = f"class {name!r} collapsed to background"
+        if absent:
+            message = (
+                f"{what}: the weights that are kept, of update {state.best_step}, predict next to nothing of it; "
+                "label more of it, or train longer"
+            )
+        elif over:
+            message = f"{what} before the end; the weights that are kept, of update {state.best_step}, predict it"
+        else:
+            message = (
+                f"{what} at update {state.step}; went back to the best weights, reset its output and will show more "
+                "of it"
+            )
+        raised.append({"step": state.step, "class": name, "message": message})
+    state.alarms.extend(raised)
+    return raised
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cristae.nets.contract import Build, OwnLoss
+from cristae.nets.contract import Build, OwnOutputs
 from cristae.nets.registry import build_network
 
 
@@ -106,7 +106,7 @@ def _kept_bytes(network: nn.Module, image: Tensor) -> int:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        found = network.outputs(image) if isinstance(network, OwnLoss) else network(image)
+        found = network.outputs(image) if isinstance(network, OwnOutputs) else network(image)
     weights = {value.untyped_storage()._cdata for value in network.parameters()}
     del found
     return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)

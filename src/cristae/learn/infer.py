@@ -97,91 +97,32 @@ class Inference:
         return cls(min(tile_px, largest), overlap_px, views, int(getattr(network, "multiple", 1)))
 
 
-class SlabPredictor:
-    """The block function of prediction: a slab of the image in, one uint8 probability slab per class out.
+class Tiled:
+    """Applies an engine to slices of one size, tile by tile, and blends what it says.
 
     Parameters
     ----------
-    network
-        In evaluation mode, to be run by PyTorch; or what runs one (`cristae.learn.engines`).
-    view
-        How slices are prepared.
-    shape
-        Of the whole volume.
+    engine
+        Gives probabilities.
+    extent
+        Size of a slice ``(y, x)`` in network pixels.
     inference
         Tiles and views.
     device
-        Where the network is.
+        Where the engine is.
     """
 
-    def __init__(
-        self, network: nn.Module | Engine, view: View, shape: Voxels, inference: Inference, device: torch.device
-    ) -> None:
-        self.engine: Engine = network
-        if isinstance(network, nn.Module):
-            self.engine = TorchEngine(network, device, inference.disagreement)
-        self.view, self.shape, self.inference, self.device = view, shape, inference, device
-        extents = [-(-n // view.reduction) for n in shape[1:]]
-        self.extent = (extents[0], extents[1])
-        self.tilings = [Tiling.of(n, inference.tile_px, inference.overlap_px, inference.multiple) for n in self.extent]
+    def __init__(self, engine: Engine, extent: tuple[int, int], inference: Inference, device: torch.device) -> None:
+        self.engine, self.extent, self.inference, self.device = engine, extent, inference, device
+        self.tilings = [Tiling.of(n, inference.tile_px, inference.overlap_px, inference.multiple) for n in extent]
         self._weight = np.outer(self.tilings[0].weight(), self.tilings[1].weight())
 
-    @property
-    def halo(self) -> Voxels:
-        """Voxels around a block that are read: neighbouring slices, and whole tiles where blocks cut slices."""
-        y, x = (self.view.reduction * (tiling.length + 2) for tiling in self.tilings)
-        return (self.view.reach, y, x)
-
-    def __call__(self, block: Block, image: np.ndarray) -> list[np.ndarray]:
-        """Return one uint8 ``block.write.shape`` array per class: probability × 255; then the disagreements."""
-        slabs: list[np.ndarray] = []
-        first, stop = block.write.start[0], block.write.stop[0]
-        for z in range(first, stop, self.inference.batch):
-            chosen = range(z, min(z + self.inference.batch, stop))
-            for at, planes in zip(chosen, self._slices(block, image, chosen), strict=True):
-                slabs = slabs or [np.empty(block.write.shape, np.uint8) for _ in planes]
-                for slab, plane in zip(slabs, planes, strict=True):
-                    slab[at - first] = plane
-        return slabs
-
     def whole(self, planes: np.ndarray) -> np.ndarray:
-        """Return probabilities ``(slices, classes, y, x)`` of whole slices that are prepared, at their resolution.
+        """Return probabilities ``(slices, classes, y, x)`` of whole slices, float32 ``(slices, channels, y, x)``."""
+        return self.blend(planes, (0, 0), [(0, n) for n in self.extent])
 
-        Planes are float32 ``(slices, channels, y, x)``.
-        """
-        return self._blend(planes, (0, 0), [(0, n) for n in self.extent])
-
-    def _slices(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> list[list[np.ndarray]]:
-        factor = self.view.reduction
-        # Work in network pixels counted from the first whole one of the read box.
-        origin = [-(-start // factor) for start in block.read.start[1:]]
-        skip = [o * factor - start for o, start in zip(origin, block.read.start[1:], strict=True)]
-        planes = self._planes(block, image[:, skip[0] :, skip[1] :], chosen)
-        # One more network pixel on either side for the interpolation back to voxels.
-        wanted = [
-            (max(0, low // factor - 1), min(n, -(-high // factor) + 1))
-            for low, high, n in zip(block.write.start[1:], block.write.stop[1:], self.extent, strict=True)
-        ]
-        probability = self._blend(planes, origin, wanted)
-        result = []
-        for one in probability:
-            large = enlarge_slices(one, factor)
-            cut = tuple(
-                slice(low - w[0] * factor, high - w[0] * factor)
-                for low, high, w in zip(block.write.start[1:], block.write.stop[1:], wanted, strict=True)
-            )
-            result.append(list(np.rint(large[:, cut[0], cut[1]] * np.float32(255)).astype(np.uint8)))
-        return result
-
-    def _planes(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
-        """Return the network's input ``(slices, channels, y, x)`` over the read box."""
-        depth = self.shape[0]
-        needed = sorted({k for z in chosen for k in self.view.channels(z, depth)})
-        reduced = {k: self.view.prepare(image[k - block.read.start[0]][None], k)[0] for k in needed}
-        return np.stack([np.stack([reduced[k] for k in self.view.channels(z, depth)]) for z in chosen])
-
-    def _blend(self, planes: np.ndarray, origin: Sequence[int], wanted: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Return probabilities ``(slices, classes, y, x)`` of the wanted network pixels."""
+    def blend(self, planes: np.ndarray, origin: Sequence[int], wanted: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return probabilities ``(slices, classes, y, x)`` of the wanted network pixels; planes begin at `origin`."""
         (y0, y1), (x0, x1) = wanted
         total: np.ndarray | None = None
         weights = np.zeros((y1 - y0, x1 - x0), np.float32)
@@ -217,6 +158,88 @@ class SlabPredictor:
         found = [_view_back(self.engine(view), index) for index, view in enumerate(views)]
         mean = found[0] if len(found) == 1 else torch.stack(found).mean(0)
         return mean[..., :height, :width].cpu().numpy()
+
+
+class SlabPredictor:
+    """The block function of prediction: a slab of the image in, one uint8 probability slab per class out.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, to be run by PyTorch; or what runs one (`cristae.learn.engines`).
+    view
+        How slices are prepared.
+    shape
+        Of the whole volume.
+    inference
+        Tiles and views.
+    device
+        Where the network is.
+    """
+
+    def __init__(
+        self, network: nn.Module | Engine, view: View, shape: Voxels, inference: Inference, device: torch.device
+    ) -> None:
+        engine: Engine = network
+        if isinstance(network, nn.Module):
+            engine = TorchEngine(network, device, inference.disagreement)
+        self.view, self.shape, self.inference = view, shape, inference
+        extents = [-(-n // view.reduction) for n in shape[1:]]
+        self._tiled = Tiled(engine, (extents[0], extents[1]), inference, device)
+
+    @property
+    def halo(self) -> Voxels:
+        """Voxels around a block that are read: neighbouring slices, and whole tiles where blocks cut slices."""
+        y, x = (self.view.reduction * (tiling.length + 2) for tiling in self._tiled.tilings)
+        return (self.view.reach, y, x)
+
+    def __call__(self, block: Block, image: np.ndarray) -> list[np.ndarray]:
+        """Return one uint8 ``block.write.shape`` array per class: probability × 255; then the disagreements."""
+        slabs: list[np.ndarray] = []
+        first, stop = block.write.start[0], block.write.stop[0]
+        for z in range(first, stop, self.inference.batch):
+            chosen = range(z, min(z + self.inference.batch, stop))
+            for at, planes in zip(chosen, self._slices(block, image, chosen), strict=True):
+                slabs = slabs or [np.empty(block.write.shape, np.uint8) for _ in planes]
+                for slab, plane in zip(slabs, planes, strict=True):
+                    slab[at - first] = plane
+        return slabs
+
+    def whole(self, planes: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(slices, classes, y, x)`` of whole slices that are prepared, at their resolution.
+
+        Planes are float32 ``(slices, channels, y, x)``.
+        """
+        return self._tiled.whole(planes)
+
+    def _slices(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> list[list[np.ndarray]]:
+        factor = self.view.reduction
+        # Work in network pixels counted from the first whole one of the read box.
+        origin = [-(-start // factor) for start in block.read.start[1:]]
+        skip = [o * factor - start for o, start in zip(origin, block.read.start[1:], strict=True)]
+        planes = self._planes(block, image[:, skip[0] :, skip[1] :], chosen)
+        # One more network pixel on either side for the interpolation back to voxels.
+        wanted = [
+            (max(0, low // factor - 1), min(n, -(-high // factor) + 1))
+            for low, high, n in zip(block.write.start[1:], block.write.stop[1:], self._tiled.extent, strict=True)
+        ]
+        probability = self._tiled.blend(planes, origin, wanted)
+        result = []
+        for one in probability:
+            large = enlarge_slices(one, factor)
+            cut = tuple(
+                slice(low - w[0] * factor, high - w[0] * factor)
+                for low, high, w in zip(block.write.start[1:], block.write.stop[1:], wanted, strict=True)
+            )
+            result.append(list(np.rint(large[:, cut[0], cut[1]] * np.float32(255)).astype(np.uint8)))
+        return result
+
+    def _planes(self, block: Block, image: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+        """Return the network's input ``(slices, channels, y, x)`` over the read box."""
+        depth = self.shape[0]
+        needed = sorted({k for z in chosen for k in self.view.channels(z, depth)})
+        reduced = {k: self.view.prepare(image[k - block.read.start[0]][None], k)[0] for k in needed}
+        return np.stack([np.stack([reduced[k] for k in self.view.channels(z, depth)]) for z in chosen])
 
 
 def _view(image: Tensor, index: int) -> Tensor:

@@ -26,6 +26,8 @@ JUDGED_MARGIN = 64
 """Pixels around a held-out rectangle that the network is shown as context but not judged by."""
 RARE_COVERAGE = 0.02
 """A class that covers less of the labelled area than this is rare."""
+RESCUED_SHARE = 0.5
+"""Share of the patches that must hold a class that collapsed, where rare classes had none."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,7 @@ class PatchSampler:
 
     def __init__(self, slices: Sequence[LabelledSlice], sampling: Sampling, seed: int) -> None:
         self.slices, self.sampling, self.seed = list(slices), sampling, seed
+        self.share = sampling.rare_share
         self.coverage = _coverage(self.slices)
         self._pixels: Mapping[int, list[tuple[int, np.ndarray]]] = {
             i: _pixels_of(self.slices, i) for i in range(len(self.coverage))
@@ -264,9 +267,14 @@ class PatchSampler:
         self.rare = [i for i, share in enumerate(self.coverage) if share < RARE_COVERAGE and self._pixels[i]]
 
     def insist(self, index: int) -> None:
-        """Treat a class as rare from now on, and give it one more turn than the others."""
+        """Treat a class as rare from now on, and give it one more turn than the others.
+
+        Where rare classes had no share of the patches, they get `RESCUED_SHARE`.
+        """
         if self._pixels[index]:
-            self.rare = [*self.rare, index]
+            # With no share, others that are rare were not to be shown more often.
+            self.rare = [*(self.rare if self.share else []), index]
+            self.share = self.share or RESCUED_SHARE
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return image ``(n, channels, t, t)``, target and weight ``(n, classes, t, t)`` of update `step`, float32."""
@@ -289,7 +297,7 @@ class PatchSampler:
     def _patch(self, rng: Generator, turn: int, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sampling = self.sampling
         # A share of 0.999 of 4 patches: three for sure, the fourth nearly always.
-        wanted_share = sampling.rare_share * sampling.batch - i
+        wanted_share = self.share * sampling.batch - i
         if not self.rare or rng.random() >= wanted_share:
             one = self.slices[int(rng.integers(len(self.slices)))]
             centre = rng.uniform(0, 1, 2) * np.array(one.image.shape[1:])

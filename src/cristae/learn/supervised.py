@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from cristae.learn.ahead import Ahead
 from cristae.learn.fit import Score
-from cristae.learn.objective import loss_of, outputs_of
-from cristae.learn.patches import LabelledSlice, PatchSampler
+from cristae.learn.infer import Inference, Tiled
+from cristae.learn.objective import outputs_of
+from cristae.learn.patches import JUDGED_MARGIN, LabelledSlice, PatchSampler
+from cristae.nets.losses import loss_of
 
 
 class SupervisedStep:
@@ -51,8 +53,15 @@ class SupervisedStep:
         self._ahead.close()
 
 
+TILE_PX, OVERLAP_PX = 1152, 64
+"""Largest side of the tiles in which a network is judged, and their smallest overlap: those of prediction."""
+
+
 class HeldOutJudge:
-    """Dice of each class on parts of the labelled slices, all voxels pooled.
+    """Dice of each class on parts of the labelled slices, all voxels pooled; tiles are those of prediction.
+
+    Of a class that is in none of the parts nobody can say how well it stands. Whether it is predicted at all is looked
+    up where it was learnt, so that its collapse is noticed, too.
 
     Parameters
     ----------
@@ -60,32 +69,60 @@ class HeldOutJudge:
         Held-out parts, at the network's resolution.
     classes
         Names of the output maps.
-    multiple
-        Sides of the network's input must be multiples of this; parts are mirrored up to it.
+    learnt
+        Slices that are learnt from.
     """
 
-    def __init__(self, parts: Sequence[LabelledSlice], classes: Sequence[str], multiple: int) -> None:
-        self.parts, self.classes, self.multiple = parts, classes, multiple
+    def __init__(
+        self, parts: Sequence[LabelledSlice], classes: Sequence[str], learnt: Sequence[LabelledSlice] = ()
+    ) -> None:
+        self.parts, self.classes = parts, classes
+        absent = [i for i in range(len(classes)) if not any(_truth(part)[i].any() for part in parts)]
+        self._elsewhere = [around for i in absent for one in learnt if (around := _around(one, i)) is not None]
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> Mapping[str, Score]:
         """Judge a network, which is left in evaluation mode."""
-        device = next(network.parameters()).device
         network.eval()
-        overlap, predicted, true = np.zeros((3, len(self.classes)))
-        for part in self.parts:
-            height, width = part.image.shape[1:]
-            padding = ((0, 0), (0, -height % self.multiple), (0, -width % self.multiple))
-            image = torch.from_numpy(np.pad(part.image, padding, mode="symmetric")[None]).to(device)
-            found = (network(image)[0, :, :height, :width] >= 0).cpu().numpy() & (part.weight > 0)
-            truth = (part.target >= 0.5) & (part.weight > 0)
-            overlap += (found & truth).sum((1, 2))
-            predicted += found.sum((1, 2))
-            true += truth.sum((1, 2))
+        overlap, predicted, true = self._areas(network, self.parts)
+        _, found, there = self._areas(network, self._elsewhere)
         return {
             name: Score(
                 float(2 * overlap[i] / (predicted[i] + true[i])) if true[i] else math.nan,
-                float(predicted[i] / true[i]) if true[i] else math.nan,
+                _ratio(predicted[i], true[i]) if true[i] else _ratio(found[i], there[i]),
             )
             for i, name in enumerate(self.classes)
         }
+
+    def _areas(self, network: nn.Module, parts: Sequence[LabelledSlice]) -> np.ndarray:
+        """Return overlap, predicted and true area ``(3, classes)`` of all parts together, in pixels."""
+        areas = np.zeros((3, len(self.classes)))
+        device = next(network.parameters()).device
+        how = Inference.of(network, TILE_PX, OVERLAP_PX, 1)
+        for part in parts:
+            tiled = Tiled(lambda image: torch.sigmoid(network(image)), part.image.shape[1:], how, device)
+            found, truth = (tiled.whole(part.image[None])[0] >= 0.5) & (part.weight > 0), _truth(part)
+            areas += [one.sum((1, 2)) for one in (found & truth, found, truth)]
+        return areas
+
+
+def _ratio(predicted: float, true: float) -> float:
+    return float(predicted / true) if true else math.nan
+
+
+def _truth(one: LabelledSlice) -> np.ndarray:
+    """Return where each class is known to be, bool ``(classes, y, x)``."""
+    truth: np.ndarray = (one.target >= 0.5) & (one.weight > 0)
+    return truth
+
+
+def _around(one: LabelledSlice, index: int) -> LabelledSlice | None:
+    """Return the part of a slice around one class, all that has a weight there; None where the class is not."""
+    pixels = np.argwhere(_truth(one)[index])
+    if not len(pixels):
+        return None
+    low, high = np.maximum(pixels.min(0) - JUDGED_MARGIN, 0), pixels.max(0) + 1 + JUDGED_MARGIN
+    part = (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
+    weight = np.zeros_like(one.weight[part])
+    weight[index] = one.weight[part][index]
+    return LabelledSlice(one.z, one.image[part], one.target[part], weight)

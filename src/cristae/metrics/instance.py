@@ -30,7 +30,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Contingency:
-    """How many voxels each object shares with each true object; counts of disjoint parts add up.
+    """How many voxels each object shares with each true object; counts of disjoint parts add up (`add_up`).
 
     Parameters
     ----------
@@ -53,13 +53,6 @@ class Contingency:
     def n_truth(self) -> np.ndarray:
         """int64, for every pair the voxels that its true object has in all."""
         return _sums_of_each(self.truth, self.n_voxels)
-
-    def __add__(self, other: Contingency) -> Contingency:
-        return _collect(
-            np.concatenate([self.segmentation, other.segmentation]),
-            np.concatenate([self.truth, other.truth]),
-            np.concatenate([self.n_voxels, other.n_voxels]),
-        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
 
 
 def add_up(tables: Iterable[Contingency]) -> Contingency:
-    """Return the table of several disjoint parts from theirs; the same as adding them one by one, but sorted once.
+    """Return the table of several disjoint parts from theirs.
 
     Parameters
     ----------

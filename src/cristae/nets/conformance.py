@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from cristae.nets.contract import Build, Constructor, OwnHeads, OwnLoss
+from cristae.nets.contract import Build, Constructor, OwnHeads, OwnOutputs
+from cristae.nets.losses import loss_of
 
 _LEAST = 64
 """Inputs have sides of at least this, so that the deepest features of no network are a single pixel."""
@@ -26,8 +27,8 @@ def check_network(constructor: Constructor, size: str = "small") -> None:
     It is built with one channel and one class, and with three and five. It has to take inputs of several sizes, return
     finite logits of their size, the same for an image whatever else is in the batch and whatever was asked before, give
     every parameter a gradient, be the same again from the same seed and from its saved weights, and leave its input as
-    it is. A loss of its own has to be a finite number that no ignored pixel changes. If it says itself how a class
-    begins anew, all that it draws has to come from the generator that it is given.
+    it is. The loss, of its own or of outputs of its own, has to be a finite number that no ignored pixel changes. If it
+    says itself how a class begins anew, all that it draws has to come from the generator that it is given.
 
     Parameters
     ----------
@@ -70,35 +71,37 @@ def _check_training(network: nn.Module, build: Build, side: int) -> None:
     network.train()
     image = torch.rand(2, build.n_channels, side, side)
     target = (torch.rand(2, build.n_classes, side, side) > 0.6).float()
-    if isinstance(network, OwnLoss):
+    if isinstance(network, OwnOutputs):
+        whole = hasattr(network, "loss") or hasattr(network, "combined")
+        assert whole, "it has `outputs`, but neither `loss` nor `combined`"
         outputs = network.outputs(image)
-        loss = network.loss(outputs, target, torch.ones_like(target))
         _check_loss(network, outputs, target)
     else:
-        logits = network(image)
-        assert logits.shape == target.shape, f"expected logits {tuple(target.shape)}, got {tuple(logits.shape)}"
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
-    loss.backward()  # type: ignore[no-untyped-call]
+        outputs = {"logits": network(image)}
+        found, expected = tuple(outputs["logits"].shape), tuple(target.shape)
+        assert found == expected, f"expected logits {expected}, got {found}"
+    loss_of(network, outputs, target, torch.ones_like(target), 1.0).backward()  # type: ignore[no-untyped-call]
     for name, value in network.named_parameters():
         assert value.grad is not None, f"parameter {name} has no gradient: it is not used"
         assert torch.isfinite(value.grad).all(), f"the gradient of {name} is not finite"
     network.zero_grad(set_to_none=True)
 
 
-def _check_loss(network: OwnLoss, outputs: Mapping[str, Tensor], target: Tensor) -> None:
+def _check_loss(network: nn.Module, outputs: Mapping[str, Tensor], target: Tensor) -> None:
     """Check that the loss is a number, and that it leaves out what nobody looked at."""
     assert "logits" in outputs, f"expected `logits` among the outputs, got {', '.join(outputs)}"
     fixed = {name: value.detach() for name, value in outputs.items()}
     seen = torch.ones_like(target)
     seen[..., : target.shape[-1] // 3] = 0
     other = torch.where(seen > 0, target, 1 - target)
-    loss = network.loss(fixed, target, seen)
+    loss = loss_of(network, fixed, target, seen, 1.0)
     assert loss.ndim == 0, f"expected the loss to be one number, got shape {tuple(loss.shape)}"
     assert torch.isfinite(loss), f"expected a finite loss, got {float(loss)}"
-    assert torch.equal(loss, network.loss(fixed, other, seen)), "ignored pixels change the loss"
+    assert torch.equal(loss, loss_of(network, fixed, other, seen, 1.0)), "ignored pixels change the loss"
     for name, value in (("all pixels are ignored", 0 * seen), ("no pixel is ignored", torch.ones_like(seen))):
         for truth in (torch.zeros_like(target), torch.ones_like(target), target):
-            assert torch.isfinite(network.loss(fixed, truth, value)), f"the loss is not finite where {name}"
+            loss = loss_of(network, fixed, truth, value, 1.0)
+            assert torch.isfinite(loss), f"the loss is not finite where {name}"
 
 
 @torch.no_grad()
@@ -115,7 +118,7 @@ def _check_answers(network: nn.Module, build: Build, sides: tuple[int, int], wha
     assert not torch.equal(logits[0], logits[1]), f"{what}: two images got the same logits"
     _same(network(image[:1]), logits[:1], f"{what}: logits depend on the other images of a batch")
     _same(network(image), logits, f"{what}: the same image got other logits when asked again")
-    if isinstance(network, OwnLoss):
+    if isinstance(network, OwnOutputs):
         _same(network.outputs(image)["logits"], logits, f"{what}: `outputs` has other logits than a call")
     plain = network(torch.zeros_like(image))
     assert torch.isfinite(plain).all(), f"{what}: logits of an image of one grey value are not finite"

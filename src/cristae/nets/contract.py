@@ -74,12 +74,31 @@ class OwnHeads(Protocol):
 
 
 @runtime_checkable
-class OwnLoss(Protocol):
-    """A network that is trained by a loss of its own, on more than the logits."""
+class OwnOutputs(Protocol):
+    """A network that is trained on more than the logits; it follows `OwnLoss` or `OwnSum` too."""
 
     def outputs(self, image: Tensor) -> Mapping[str, Tensor]:
         """Return all that the loss looks at; ``logits`` is what the network returns when it is called."""
         ...
+
+
+OutputLoss = Callable[[Tensor, float], Tensor]
+"""``loss(logits, share)``: Dice loss of logits ``(n, n_classes, y, x)``, and `share` times the cross-entropy that is
+asked for (``train.cross_entropy``)."""
+
+
+@runtime_checkable
+class OwnSum(OwnOutputs, Protocol):
+    """A network with several outputs, each of which the usual loss compares with the labels."""
+
+    def combined(self, outputs: Mapping[str, Tensor], loss: OutputLoss) -> Tensor:
+        """Return the losses of the outputs, from `outputs`, combined to a scalar."""
+        ...
+
+
+@runtime_checkable
+class OwnLoss(OwnOutputs, Protocol):
+    """A network that is trained by a loss of its own; ``train.cross_entropy`` has no say in it."""
 
     def loss(self, outputs: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> Tensor:
         """Return the loss, a scalar.
@@ -93,3 +112,10 @@ class OwnLoss(Protocol):
             where ignored: no ignored pixel may change the loss.
         """
         ...
+
+
+@runtime_checkable
+class Deepening(Protocol):
+    """A network whose own loss has a depth, which the training sets before each update (``train.loss_depth``)."""
+
+    loss_depth: int

@@ -140,6 +140,8 @@ def multitask_loss(outputs: Mapping[str, Tensor], target: Tensor, weight: Tensor
 
 def _maps(made: Callable[[np.ndarray, np.ndarray], Known], target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return a map of each sample and class, and its weight; both like `target`."""
+    if target.is_meta:  # shapes are followed, there is nothing to make maps of
+        return torch.empty_like(target), torch.empty_like(weight)
     masks = (target.detach() >= 0.5).cpu().numpy()
     looked_at = (weight.detach() > 0).cpu().numpy()
     shape = masks.shape

@@ -24,8 +24,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cristae.nets.contract import Build, Size
-from cristae.nets.losses import segmentation_loss
+from cristae.nets.contract import Build, OutputLoss, Size
 from cristae.nets.vit import EPSILON, Form, PatchEmbedding, VisionTransformer, as_map, positions_along
 
 AUXILIARY = 0.4
@@ -233,12 +232,12 @@ class SETR(nn.Module):
         logits, *others = self._predict(image, auxiliary=True)
         return {"logits": logits} | {f"auxiliary_{i}": other for i, other in enumerate(others)}
 
-    def loss(self, outputs: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> Tensor:
-        """Return Dice loss plus cross-entropy of the logits, and 0.4 times that of each auxiliary head."""
-        total = segmentation_loss(outputs["logits"], target, weight, 1.0)
+    def combined(self, outputs: Mapping[str, Tensor], loss: OutputLoss) -> Tensor:
+        """Return the loss of the logits, and 0.4 times that of each auxiliary head."""
+        total = loss(outputs["logits"], 1.0)
         for name, logits in outputs.items():
             if name.startswith("auxiliary_"):
-                total = total + AUXILIARY * segmentation_loss(logits, target, weight, 1.0)
+                total = total + AUXILIARY * loss(logits, 1.0)
         return total
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:

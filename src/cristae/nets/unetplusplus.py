@@ -31,14 +31,13 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from cristae.nets.contract import Build
-from cristae.nets.losses import segmentation_loss
+from cristae.nets.contract import Build, OutputLoss
 from cristae.nets.pair import mean_logits
 from cristae.nets.resnet import ResNet
 from cristae.nets.undecided import renew
 
 CROSS_ENTROPY = 0.5
-"""Weight of the cross-entropy beside the Dice loss under deep supervision: Zhou et al. 2018, equation 2."""
+"""Share of the cross-entropy asked for, under deep supervision: of 1 it is that of Zhou et al. 2018, equation 2."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +176,9 @@ class DeeplySupervisedUNetPlusPlus(UNetPlusPlus):
         branches = self.branches(image)
         return {"logits": mean_logits(branches), "branches": branches}
 
-    def loss(self, outputs: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> Tensor:
-        """Return the mean over all heads of soft Dice loss plus half the cross-entropy.
-
-        Target and weight ``(n, n_classes, y, x)``.
-        """
-        losses = [segmentation_loss(one, target, weight, CROSS_ENTROPY) for one in outputs["branches"].unbind(1)]
-        return torch.stack(losses).mean()
+    def combined(self, outputs: Mapping[str, Tensor], loss: OutputLoss) -> Tensor:
+        """Return the mean loss of all heads, with half the cross-entropy that is asked for."""
+        return torch.stack([loss(one, CROSS_ENTROPY) for one in outputs["branches"].unbind(1)]).mean()
 
 
 def _begin_undecided(head: nn.Module) -> None:

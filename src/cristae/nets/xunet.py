@@ -187,8 +187,9 @@ class XUNet(nn.Module):
     Attributes
     ----------
     loss_depth
-        Depth of the fractal Tanimoto loss, 0 at first. Whoever trains may set it at any time. The papers add 10 each
-        time that the learning rate is lowered; losses before and after cannot be compared then.
+        Depth of the fractal Tanimoto loss, 0 at first; the training sets it before each update
+        (`cristae.nets.contract.Deepening`). The papers add 10 each time that the learning rate is lowered; losses of
+        different depths cannot be compared.
     """
 
     loss_depth: int

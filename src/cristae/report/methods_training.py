@@ -32,9 +32,8 @@ NETWORKS = {
     "unetplusplus_plain": "U-Net++",
 }
 """The networks that come with cristae, as a paper names them."""
-_TANIMOTO = "the mean fractal Tanimoto loss of masks, their boundaries and their distances, each with its complement"
 _LEARNERS = "cross-entropy of the merged prediction and mean cross-entropy of the learners"
-_AUXILIARY = "Dice loss and cross-entropy (weight 1), and those of each auxiliary head (weight 0.4)"
+_TANIMOTO = "the mean fractal Tanimoto loss of masks, their boundaries and their distances, each with its complement"
 LOSSES = {
     "ceecnet_v1": _TANIMOTO,
     "ceecnet_v1_pagano": _TANIMOTO,
@@ -45,12 +44,16 @@ LOSSES = {
     "senformer": f"{_LEARNERS}, and Dice loss",
     "senformer_pagano": _LEARNERS,
     "senformer_shared": f"{_LEARNERS}, and Dice loss",
+}
+"""The losses of the networks that have one of their own; the others are trained as the settings say."""
+_AUXILIARY = 1.0, ", and 0.4 times those of each auxiliary head"
+SUMS = {
     "setr_mla": _AUXILIARY,
     "setr_naive": _AUXILIARY,
     "setr_pup": _AUXILIARY,
-    "unetplusplus": "Dice loss and cross-entropy (weight 0.5), their mean over all heads",
+    "unetplusplus": (0.5, ", their mean over all heads"),
 }
-"""The losses of the networks that have one of their own; the others are trained as the settings say."""
+"""Of networks that add up the usual loss of several outputs: part of the cross-entropy, and how they are added."""
 _SCHEMES = {
     "cps": " by cross pseudo supervision of two networks, which also learn from unlabelled slices",
     "cps_cutmix": " by cross pseudo supervision of two networks with CutMix, which also learn from unlabelled slices",
@@ -162,10 +165,12 @@ def _pace(settings: Facts) -> str:
 def _loss(facts: Facts, settings: Facts, name: str) -> str:
     """Return the loss; nothing of a network of others whose run did not note whether it has its own."""
     if name in LOSSES:
-        return LOSSES[name]
+        depths = settings.get("loss_depth") if LOSSES[name] == _TANIMOTO else None
+        return LOSSES[name] + (f" (depth {', '.join(map(str, depths))})" if depths else "")
     if facts.get("own_loss", None if name not in NETWORKS else False) is None:
         return ""
     if facts.get("own_loss"):
         return "a loss of its own"
-    weight = settings.get("cross_entropy")
-    return "Dice loss" + (f" and cross-entropy (weight {weight:g})" if weight else "")
+    part, added = SUMS.get(name, (1.0, ""))
+    weight = part * settings.get("cross_entropy", 0.0)
+    return "Dice loss" + (f" and cross-entropy (weight {weight:g})" if weight else "") + added

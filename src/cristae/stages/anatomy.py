@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from cristae.errors import DataError
 from cristae.executors import Crew
 from cristae.geometry import Block, Voxels, blocks
 from cristae.io.ome_zarr import open_volume
-from cristae.metrics.instance import Contingency, contingency
+from cristae.metrics.instance import Contingency, add_up, contingency
 from cristae.project import Project, Run
 from cristae.settings import resolve_settings
 from cristae.stages.corrected import corrected_layer, corrected_run, corrections_of, in_words, newest_cells
@@ -168,7 +166,7 @@ def _count(volume: Volume, within: Volume, crew: Crew, progress: Progress) -> Co
     for done, count in enumerate(crew.unordered(work, todo), start=1):
         counts.append(count)
         progress(done, len(todo))
-    return reduce(add, counts)
+    return add_up(counts)
 
 
 def _say(run: Run, options: Options) -> None:

@@ -19,13 +19,13 @@ from cristae.annotations import IGNORE_ID
 from cristae.blockwise import Journal
 from cristae.costs.memory import growth_bytes, growth_reduction
 from cristae.errors import DataError, UsageError
-from cristae.geometry import Box, Grid
+from cristae.geometry import Box, Grid, Voxels
 from cristae.io.ome_zarr import Storage, build_pyramid, create_volume, open_volume
 from cristae.project import Project, Run
 from cristae.separation.handover import Handovers
-from cristae.separation.separate import METHODS, separate
+from cristae.separation.separate import METHODS, OURS, separate
 from cristae.stages.cells_settings import CellsSettings, cells_settings, separation
-from cristae.stages.choose import choose
+from cristae.stages.choose import TRIALS, choose
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.gaps import GapSources
 from cristae.stages.limits import keep_memory
@@ -85,6 +85,7 @@ def cells(project: Project, settings: CellsSettings | None = None, options: Opti
         method = settings.method
         if method == "auto":
             method = choose(sources, settings, run, options)
+        _tell_reduced(sources, method, settings, run, options)
         n_new = _separate_all(sources, method, settings, run, options)
         run.update(name=name, learnt=[name], method=method, labelled_slices=list(labelled), n_new=n_new)
     return run
@@ -125,9 +126,15 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     gaps = sources.gaps()
     journal, tiling = Journal(run.path / "gaps"), f"{method} {gaps}"
     finished = journal.finished(tiling)
-    crew, at_most = options.crew(run.path), _at_once(gaps, sources.project.image.grid, settings)
+    crew, at_most = options.crew(run.path), _at_once(sources, method, settings)
     highest = max(int(sources.labels(z).max()) for z in sources.labelled)
     progress = options.progress("cells")
+    if at_most and at_most < min(crew.n_together, len(gaps)):
+        options.notify(
+            f"cells: memory lets {at_most} of {crew.n_together} gaps be worked on at a time; raise cells.max_ram_gb "
+            f"({settings.max_ram_gb:g}), or lower cells.growth_gb ({settings.growth_gb:g}), with which cells grow at a "
+            "coarser resolution"
+        )
 
     def work(index: int) -> str:
         first, last = gaps[index]
@@ -147,6 +154,12 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
                     f"numbers below {IGNORE_ID - len(gaps) * IDS_PER_GAP}, and import the labels again"
                 )
             n_new = max(n_new, top - highest - index * IDS_PER_GAP)
+            if n_new > IDS_PER_GAP and index + 1 < len(gaps):
+                raise DataError(
+                    f"{method} finds more than {IDS_PER_GAP:,} cells between slices {first} and {last} that neither "
+                    "knows, which would take the ids of the next gap; look at the maps there (so many are mostly "
+                    "noise), raise cells.new_um3 or cells.interior_threshold, or choose another method"
+                )
             target.write(Box((z, 0, 0), (z + 1, *labels.shape)), labels[None].astype(np.uint32))
         renamed = ",".join(f"{found.before}:{found.after}" for found in handovers.found())
         return f"{index} {n_new} {renamed}"
@@ -162,11 +175,39 @@ def _separate_all(sources: GapSources, method: str, settings: CellsSettings, run
     return sum(int(note.split()[1]) for note in notes)
 
 
-def _at_once(gaps: Sequence[tuple[int, int]], grid: Grid, settings: CellsSettings) -> int:
-    """Return how many gaps may be in work at a time: one at least."""
-    longest = (max(last - first for first, last in gaps) + 1, *grid.shape[1:])
-    each = growth_bytes(longest, growth_reduction(longest, settings.growth_gb * 2**30))
-    return max(1, int(settings.max_ram_gb * 2**30 // each))
+def _at_once(sources: GapSources, method: str, settings: CellsSettings) -> int | None:
+    """Return how many gaps may be in work at a time, one at least; None where they hold too little to matter.
+
+    Only methods that grow hold a gap as a whole.
+    """
+    if method not in OURS:
+        return None
+    growth, shapes = settings.growth_gb * 2**30, _shapes(sources)
+    most = max(growth_bytes(shape, growth_reduction(shape, growth)) for shape in shapes)
+    return max(1, int(settings.max_ram_gb * 2**30 // most))
+
+
+def _shapes(sources: GapSources) -> list[Voxels]:
+    """Return the shape of every gap in voxels."""
+    _, height, width = sources.project.image.shape
+    return [(last - first + 1, height, width) for first, last in sources.gaps()]
+
+
+def _tell_reduced(sources: GapSources, method: str, settings: CellsSettings, run: Run, options: Options) -> None:
+    """Note by how much slices are reduced in each gap while cells grow, and say so where it is by more than 1."""
+    shapes = _shapes(sources) if method in OURS else []
+    factors = [growth_reduction(shape, settings.growth_gb * 2**30) for shape in shapes]
+    run.update(growth_reductions=factors)
+    _, y, x = sources.project.image.grid.voxel_size
+    for factor in sorted(set(factors) - {1}):
+        lengths = [shape[0] for shape, one in zip(shapes, factors, strict=True) if one == factor]
+        longest = f"{min(lengths)} to {max(lengths)}" if min(lengths) < max(lengths) else str(max(lengths))
+        options.notify(
+            f"cells: in {len(lengths)} of {len(shapes)} gaps ({longest} slices) cells grow at {y * factor:g} × "
+            f"{x * factor:g} nm (y, x) in place of {y:g} × {x:g}, to keep to cells.growth_gb ({settings.growth_gb:g}); "
+            "outlines are found at the full resolution. Thin processes may be lost; raise cells.growth_gb, or label "
+            "a slice in between"
+        )
 
 
 def _tell_renamed(notes: Sequence[str], gaps: Sequence[tuple[int, int]], options: Options) -> list[list[int]]:
@@ -201,4 +242,5 @@ def slice_layer(path: Path, grid: Grid) -> Volume:
 def _clear(run: Run) -> None:
     for path in run.path.glob("*.ome.zarr"):
         shutil.rmtree(path)
-    (run.path / "gaps").unlink(missing_ok=True)
+    for name in (TRIALS, "gaps"):
+        (run.path / name).unlink(missing_ok=True)

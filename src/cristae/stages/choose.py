@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cristae.metrics.instance import contingency
+from cristae.blockwise import Journal
+from cristae.metrics.instance import Contingency, contingency
 from cristae.metrics.matching import dice_by_match, island_share, islands, smeared_ids, summarise_dice
 from cristae.project import Run
 from cristae.separation.separate import METHODS, TABLE2, separate
@@ -19,6 +20,11 @@ from cristae.stages.gaps import GapSources
 from cristae.stages.options import Options
 
 NO_FLOW = "flow adds nothing here: the network's maps alone do as well"
+UNTRIED = "paths"
+"""The method that is used where none can be tried."""
+TRIALS = "trials"
+"""File of finished trials in the folder of a run."""
+_ROWS = "one row per left-out slice and method"
 _AS_GOOD = 0.005
 """Methods whose mean Dice is no further below the best do as well: bodies say nothing more, protrusions decide."""
 
@@ -26,31 +32,44 @@ _AS_GOOD = 0.005
 def choose(sources: GapSources, settings: CellsSettings, run: Run, options: Options) -> str:
     """Leave out one labelled slice at a time, find its cells by every method, and return the best one.
 
-    Writes ``methods.csv`` into the run's folder: one row per method and left-out slice.
+    Writes ``methods.csv`` into the run's folder: one row per method and left-out slice. Each row is kept as soon as it
+    is known, so that a killed run goes on with the next one.
     """
     methods = [name for name in METHODS if sources.can(name)]
     inner = sources.labelled[1:-1]
     if not inner or len(methods) == 1:
-        chosen = "paths" if "paths" in methods else methods[-1]
+        chosen = UNTRIED if UNTRIED in methods else methods[-1]
         options.notify(f"cells: {chosen}, as there are too few labelled slices (3) or maps to try methods on")
         return chosen
     tried = [inner[round(i)] for i in np.linspace(0, len(inner) - 1, min(settings.tries, len(inner)))]
-    progress, rows = options.progress("try methods"), []
-    for done, (z, method) in enumerate(itertools.product(dict.fromkeys(tried), methods), start=1):
-        rows.append(_try(sources, settings, z, method))
-        progress(done, len(set(tried)) * len(methods))
-    table = pd.DataFrame(rows)
+    table = _try_all(sources, settings, list(itertools.product(dict.fromkeys(tried), methods)), run, options)
     table.to_csv(run.path / "methods.csv", index=False)
     means = table.groupby("method", sort=False)["dice"].mean()
     chosen = best_method(table)
     ranking = ", ".join(f"{name} {dice:.3f}" for name, dice in means.sort_values(ascending=False).items())
     options.notify(f"cells: mean Dice of cells on left-out slices: {ranking}")
-    if flow_adds_nothing(means):
+    if not table["n_cells"].any():
+        options.notify("cells: there is no cell on them, so that they tell only which methods invent some")
+    elif flow_adds_nothing(means):
         options.notify(f"cells: {NO_FLOW}")
     why = "" if chosen == means.idxmax() else ", which does as well, and best where protrusions lie apart"
     options.notify(f"cells: {chosen} is used{why}")
     run.update(tried={name: round(float(dice), 4) for name, dice in means.items()})
     return chosen
+
+
+def _try_all(
+    sources: GapSources, settings: CellsSettings, trials: Sequence[tuple[int, str]], run: Run, options: Options
+) -> pd.DataFrame:
+    """Return a row per left-out slice and method; rows that are on disk are not made again."""
+    journal, progress = Journal(run.path / TRIALS), options.progress("try methods")
+    rows = {(int(row["z"]), str(row["method"])): row for row in journal.finished_rows(_ROWS)}
+    for done, (z, method) in enumerate(trials, start=1):
+        if (z, method) not in rows:
+            rows[z, method] = _try(sources, settings, z, method)
+            journal.add_row(_ROWS, rows[z, method])
+        progress(done, len(trials))
+    return pd.DataFrame([rows[trial] for trial in trials])
 
 
 def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> dict[str, Any]:
@@ -73,7 +92,11 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
     scores = summarise_dice(dice_by_match(table, smallest, known))
     # Cells that end before this slice and were carried on are wrong as a whole, which no Dice of a true cell tells.
     n_smeared = len(smeared_ids(table, known, smallest))
-    n_judged = scores.n_objects + n_smeared
+    dice, n_judged = scores.mean, scores.n_objects + n_smeared
+    if not n_judged:
+        dice = 0.0 if _invents(table, smallest) else 1.0
+    elif n_smeared:
+        dice = scores.mean * scores.n_objects / n_judged if scores.n_objects else 0.0
     apart = seen & islands(truth) & np.isin(truth, known)
     return {
         "method": method,
@@ -81,16 +104,23 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
         "distance_slices": min(z - first, last - z),
         "n_cells": scores.n_objects,
         "n_smeared": n_smeared,
-        "dice": (scores.mean * scores.n_objects if scores.n_objects else 0.0) / n_judged if n_judged else math.nan,
-        "worst": 0.0 if n_smeared else scores.worst,
+        "dice": dice,
+        "worst": 0.0 if n_smeared else scores.worst if scores.n_objects else dice,
         "n_island_px": int(apart.sum()),
         "islands": island_share(contingency(found[apart], truth[apart])),
         "seconds": round(time.monotonic() - begun, 3),
     }
 
 
+def _invents(table: Contingency, smallest: int) -> bool:
+    """Say whether an object of `smallest` pixels or more was found."""
+    return bool((table.n_segmentation[table.segmentation != 0] >= smallest).any())
+
+
 def best_method(table: pd.DataFrame) -> str:
     """Return the method with the highest mean Dice, or one as good that brings more island voxels home.
+
+    Of several that do exactly as well it is the one that is used untried, if it is among them.
 
     Parameters
     ----------
@@ -101,7 +131,9 @@ def best_method(table: pd.DataFrame) -> str:
     right = table.assign(home=(table["islands"] * table["n_island_px"]).fillna(0)).groupby("method", sort=False)
     means, home = right["dice"].mean(), right["home"].sum()
     as_good = home[means >= means.max() - _AS_GOOD]
-    return str(means[as_good.index[as_good == as_good.max()]].idxmax())
+    best = means[as_good.index[as_good == as_good.max()]]
+    equal = best.index[best == best.max()]
+    return UNTRIED if UNTRIED in equal else str(equal[0])
 
 
 def flow_adds_nothing(means: pd.Series) -> bool:

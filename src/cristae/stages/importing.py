@@ -42,7 +42,7 @@ from cristae.stages.limits import keep_memory_of_image
 from cristae.stages.moving_labels import LabelFolder, carry, labels_on
 from cristae.stages.options import Options
 from cristae.stages.prepared import switch
-from cristae.stages.survey import black_slices, survey
+from cristae.stages.survey import blank_inside, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -151,16 +151,16 @@ def import_image(
             facts = survey(open_volume(found), options.progress("surveying image"))
             options.notify("writing coarser levels")
             build_pyramid(found, options.crew(workplace).unordered)
-        black = black_slices(facts["slice_mean"])
-        if set(black) - set(opened.missing):
-            options.notify(f"slices {number_ranges(black)} are black all over: they count as missing")
+        blank = blank_inside(facts)
+        if set(blank) - set(opened.missing):
+            options.notify(f"slices {number_ranges(blank)} are of one grey value throughout: they count as missing")
         if sentence := few_bits(opened.volume.dtype, facts["highest"]):
             options.notify(sentence)
         write_facts(
             found,
             {
                 **facts,
-                "missing": sorted({*opened.missing, *black}),
+                "missing": sorted({*opened.missing, *blank}),
                 "first_number": opened.first_number,
                 "source": fingerprint,
                 "source_name": path.name,

@@ -19,18 +19,17 @@ from cristae.annotations import IGNORE_ID
 from cristae.errors import DataError
 from cristae.executors import Crew
 from cristae.geometry import Nanometres
-from cristae.metrics.instance import Contingency, adapted_rand_error, contingency, variation_of_information
+from cristae.metrics.instance import Contingency, adapted_rand_error, add_up, contingency, variation_of_information
 from cristae.metrics.matching import detections, dice_by_id, dice_by_match, summarise_dice
 from cristae.separation.combine import SeparationSettings
 from cristae.separation.gap import Gap
 from cristae.separation.separate import separate
-from cristae.stages.cells import IDS_PER_GAP
 from cristae.stages.cells_settings import CellsSettings, separation
 from cristae.stages.gaps import GapSources
 from cristae.stages.table2 import COPY_NEAREST
 
 FIRST_NEW_ID = 2**40
-"""Above all ids that a truth can hold, so that a new cell is never taken for one of them."""
+"""Above all ids that a truth can hold, so that a new cell is never taken for one of them; each stretch has as many."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class LeftOut:
         for part in crew.unordered(work, range(len(plan.stretches))):
             parts.append(part)
             advance(sum(one.n_slices for one in parts))
-        table = sum((part.table for part in parts[1:]), start=parts[0].table)
+        table = add_up(part.table for part in parts)
         known = np.unique(np.concatenate([part.known for part in parts]))
         by_id, by_match = dice_by_id(table, self.smallest), dice_by_match(table, self.smallest, known)
         every, met = summarise_dice(by_id), summarise_dice(by_id[by_id["object_id"].isin(known)])
@@ -183,9 +182,9 @@ class LeftOut:
         """Separate and score the slices of one stretch; called from several threads."""
         first, last = plan.stretches[stretch]
         sources, scored = replace(self.sources, labelled=plan.labelled), set(plan.scored)
-        gap = replace(sources.gap(first, last, self.reduction), first_new_id=FIRST_NEW_ID + stretch * IDS_PER_GAP)
+        gap = replace(sources.gap(first, last, self.reduction), first_new_id=FIRST_NEW_ID * (1 + stretch))
         how = separation(self.how, gap, self.voxel_size)
-        table, seconds, n_found = contingency(np.zeros(0, np.int64), np.zeros(0, np.int64)), 0.0, 0
+        tables, seconds, n_found = list[Contingency](), 0.0, 0
         slices = _slices(gap, method, how)
         for z in range(first, last + 1):
             begun = time.perf_counter()
@@ -195,9 +194,9 @@ class LeftOut:
             if z in scored:
                 truth = sources.ids(z, self.reduction)
                 seen = truth != IGNORE_ID
-                table += contingency(np.where(seen, found, 0), np.where(seen, truth, np.uint32(0)))
+                tables.append(contingency(np.where(seen, found, 0), np.where(seen, truth, np.uint32(0))))
         known = np.concatenate([np.unique(labels) for labels in (gap.before, gap.after) if labels is not None])
-        return _Part(table, known[known > 0], last - first, n_found, seconds)
+        return _Part(add_up(tables), known[known > 0], last - first, n_found, seconds)
 
 
 def _slices(gap: Gap, method: str, how: SeparationSettings) -> Iterator[np.ndarray]:

@@ -28,7 +28,7 @@ from cristae.project import Project, Run
 from cristae.project_file import PREPARING
 from cristae.stages.moving_labels import align_run, carry_all, check_raw
 from cristae.stages.options import Options
-from cristae.stages.survey import black_slices, survey
+from cristae.stages.survey import blank_inside, survey
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -36,7 +36,7 @@ RAW = "raw"
 """Name of the image as it was imported."""
 
 _HIDDEN = ".image.ome.zarr"
-_OWN = ("digest", "slice_mean", "slice_std", "kind", "missing")
+_OWN = ("digest", "slice_mean", "slice_std", "blank", "kind", "missing")
 """What is noted of an image that does not hold of one made from it."""
 
 
@@ -159,8 +159,8 @@ def write_image(
         surveyed = beside.submit(survey, open_volume(path), options.progress("surveying image"))
         build_pyramid(path)
         noted = surveyed.result()
-    black = black_slices(noted["slice_mean"])
-    missing = sorted({*(int(z) for z in facts.get("missing", ())), *black})
+    blank = blank_inside(noted)
+    missing = sorted({*(int(z) for z in facts.get("missing", ())), *blank})
     kept = {key: value for key, value in facts.items() if key not in _OWN}
     write_facts(path, {**kept, **noted, "missing": missing, "prepared": run.path.name})
     _put_in_place(run.path)

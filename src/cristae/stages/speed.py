@@ -16,7 +16,7 @@ from cristae.costs.work import SHARD
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume
 from cristae.learn.engines import TorchEngine, openvino_version
-from cristae.nets.contract import Build, OwnLoss
+from cristae.nets.contract import Build, OwnOutputs
 from cristae.nets.registry import build_network
 from cristae.separation.watershed import flood
 from cristae.stages.train_settings import TrainSettings
@@ -108,7 +108,7 @@ def _network(train: TrainSettings, n_maps: int) -> tuple[float, float]:
 
 def _update(network: nn.Module, image: Tensor) -> None:
     """Find the gradients of one patch, whatever the loss."""
-    found = network.outputs(image) if isinstance(network, OwnLoss) else {"logits": network(image)}
+    found = network.outputs(image) if isinstance(network, OwnOutputs) else {"logits": network(image)}
     total = torch.zeros((), device=image.device)
     for value in found.values():
         if isinstance(value, Tensor) and value.requires_grad:

@@ -42,9 +42,11 @@ from cristae.stages.table2 import COPY_NEAREST, in_words, markdown
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
-_ELSEWHERE = {"name", "method", "slices", "tries", "try_px", "max_ram_gb"}
+_ELSEWHERE = {"preset", "name", "method", "slices", "tries", "try_px", "max_ram_gb"}
 """Settings of `cells` that change nothing here."""
 _ROWS = "one row per gap and method"
+_FROM = {"nearest": "the nearest labelled slice", "both": "the labelled slices on both sides"}
+_SEEDS = {"depth": "their deepest pixel", "centroid": "the pixel nearest to their centroid"}
 
 
 class StudyCellsSettings(BaseModel):
@@ -228,10 +230,13 @@ def _learnt_from(project: Project, predicted: Run | None, name: str) -> tuple[in
 
 def _notes(left_out: LeftOut, plans: Sequence[Plan]) -> list[str]:
     """Return what a reader of the table has to know of the scores."""
+    how = left_out.how
     size = " × ".join(f"{length:g}" for length in left_out.voxel_size)
     return [
         f"Dice per cell by id, over all scored slices together; mean ± standard deviation over cells of at least "
         f"{left_out.smallest} voxels of {size} nm (z, y, x). A cell that no labelled slice meets counts 0 here.",
+        f"Slices were matched by {how.flow}, reduced by {how.flow_reduction}; methods of flow carried labels from "
+        f"{_FROM[how.neighbours]}, and cells were flooded from {_SEEDS[how.seeds]}.",
         *(
             f"Gap {plan.gap}: shown z {number_ranges(plan.labelled)}; {len(plan.scored)} slices scored, "
             f"{sum(z > plan.labelled[-1] for z in plan.scored)} of them behind the last one shown."
@@ -263,7 +268,7 @@ def _score_all(
 ) -> pd.DataFrame:
     """Return the table, one row per gap and method; rows that are on disk are not made again."""
     journal = Journal(run.path / "rows")
-    rows = _finished(journal)
+    rows = {(int(row["gap_slices"]), str(row["method"])): row for row in journal.finished_rows(_ROWS)}
     crew = options.crew(run.path)
     progress, done = options.progress("study cells"), 0
     total = sum(plan.n_slices for plan in plans) * len(methods)
@@ -275,23 +280,12 @@ def _score_all(
                     progress(before + n_slices, total)
 
                 row = left_out.score(plan, method, crew, advance)
-                journal.add(_ROWS, json.dumps(row))
+                journal.add_row(_ROWS, row)
                 rows[plan.gap, method] = row
                 spread = f" ± {row['dice_sd']:.3f}" if row["n_cells"] > 1 else ""
                 options.notify(f"study cells: gap {plan.gap}, {method}: Dice of cells {row['dice']:.3f}{spread}")
             done += plan.n_slices
     return pd.DataFrame([rows[plan.gap, method] for plan in plans for method in methods])
-
-
-def _finished(journal: Journal) -> dict[tuple[int, str], dict[str, Any]]:
-    rows = {}
-    for line in journal.finished(_ROWS):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # cut short by a kill
-            continue
-        rows[int(row["gap_slices"]), str(row["method"])] = row
-    return rows
 
 
 def _write(run: Run, table: pd.DataFrame, words: str, notes: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -36,6 +36,7 @@ class Survey:
         self._open: dict[int, tuple[int, np.ndarray]] = {}
         self._moments: list[tuple[float, float]] = []
         self._highest = 0
+        self._blank: list[int] = []
 
     def add(self, block: Box, values: np.ndarray) -> None:
         """Take the voxels of a block of whole rows; its slices are done with the last of their rows."""
@@ -51,6 +52,8 @@ class Survey:
         # A checksum beside all counts: other voxels would have to agree in both.
         self._total.update(check.to_bytes(4, "little") + counts.astype("<i8").tobytes())
         self._moments.append(grey_moments(counts))
+        if np.count_nonzero(counts) == 1:
+            self._blank.append(z)
         self._highest = max(self._highest, len(counts) - 1)
 
     def facts(self) -> dict[str, Any]:
@@ -60,6 +63,7 @@ class Survey:
             "slice_mean": [mean for mean, _ in self._moments],
             "slice_std": [deviation for _, deviation in self._moments],
             "highest": self._highest,
+            "blank": sorted(self._blank),
         }
 
 
@@ -71,7 +75,7 @@ def survey(volume: Volume, progress: Progress) -> dict[str, Any]:
     dict
         ``digest``: the same voxels, the same text. ``slice_mean``, ``slice_std``: one float per slice over voxels
         that are not 0, which is padding; a slice without any, or of one grey value, has deviation 1. ``highest``: the
-        largest grey value.
+        largest grey value. ``blank``: slices of one grey value throughout.
     """
     found = Survey(volume.shape, volume.dtype)
     todo = list(blocks(volume.grid.box, whole_shards(volume)))
@@ -104,10 +108,17 @@ def count_values(plane: np.ndarray) -> np.ndarray:
     return counts[: int(np.flatnonzero(counts)[-1]) + 1]
 
 
-def black_slices(slice_mean: Sequence[float]) -> list[int]:
-    """Return the slices without a voxel above 0 that lie between others: lost, while those at an end are padding."""
-    seen = [z for z, mean in enumerate(slice_mean) if mean > 0]
-    return [z for z in range(seen[0], seen[-1]) if slice_mean[z] == 0] if seen else []
+def blank_inside(facts: Mapping[str, Any]) -> list[int]:
+    """Return the slices of one grey value throughout that lie between others: lost, while those at an end are padding.
+
+    Parameters
+    ----------
+    facts
+        Of `survey`.
+    """
+    blank = set(facts["blank"])
+    seen = sorted(set(range(len(facts["slice_mean"]))) - blank)
+    return sorted(blank & set(range(seen[0], seen[-1]))) if seen else []
 
 
 def grey_moments(counts: np.ndarray) -> tuple[float, float]:

@@ -63,9 +63,9 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
     """Give every cell that was separated last one id through the volume.
 
     Writes ``<class>.ome.zarr`` (uint32), shown beside the image too; ``links`` (a row per region of a slice: what it
-    was linked to, and why), ``objects`` (a row per object; those of kind ``island`` reach no body), ``conflicts``
-    (where labelled slices name one cell differently) and ``doubles`` (where a labelled slice gives one id to parts far
-    apart that never meet), as Parquet and CSV.
+    was linked to, why, and how certain it is), ``objects`` (a row per object, with how certain it is; those of kind
+    ``island`` reach no body), ``conflicts`` (where labelled slices name one cell differently) and ``doubles`` (where a
+    labelled slice gives one id to parts far apart that never meet), as Parquet and CSV.
 
     Raises
     ------

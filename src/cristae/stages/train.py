@@ -16,14 +16,15 @@ from torch import nn
 from cristae.allocation import keep_freed_memory
 from cristae.errors import DataError, UsageError
 from cristae.learn.checkpoint import Model, save_model
-from cristae.learn.fit import State, Watch, fit
+from cristae.learn.cross import of_first
+from cristae.learn.fit import Judge, State, Watch, fit
 from cristae.learn.histogram import UNCHANGED
 from cristae.learn.objective import compile_parts
 from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, load_slices
 from cristae.learn.processes import ALONE, Processes
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
-from cristae.nets.contract import OwnLoss
+from cristae.nets.contract import Deepening, OwnLoss
 from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
 from cristae.stages.finished import nothing_to_do
@@ -174,12 +175,15 @@ def _train_group(
     tile_px, multiple = tile_of(network, settings)
     if tile_px != settings.tile_px:
         options.notify(f"train: {settings.network} takes multiples of {multiple} px; tiles are {tile_px} px")
+    _tell_of_unheard(parts_of(network)[0], settings, options)
     if settings.holdout_share:
         slices = learn
     patches = replace(sampling(settings, tile_px), rank=processes.rank, size=processes.size)
     step = step_of(project, settings, slices, names, patches, view)
     watch = Watch(options.progress(f"train {folder.name}"), options.notify, step.rescue, processes)
-    judge = HeldOutJudge(judged, names, multiple)
+    judge: Judge = HeldOutJudge(judged, names, slices)
+    if settings.scheme != "supervised" and settings.cps_weight == 0:
+        judge = of_first(judge)
     checkpoint = folder / "checkpoint.safetensors"
     try:
         best, state = fit(network, step, judge, schedule(settings), checkpoint, watch)
@@ -219,6 +223,14 @@ def tile_of(network: nn.Module, settings: TrainSettings) -> tuple[int, int]:
     if settings.tile_px < multiple:
         raise UsageError(f"{settings.network} needs tiles of at least {multiple} px, got tile_px {settings.tile_px}")
     return -(-settings.tile_px // multiple) * multiple, multiple
+
+
+def _tell_of_unheard(network: nn.Module, settings: TrainSettings, options: Options) -> None:
+    """Tell of settings of the loss that were made and in which the network gives them no say."""
+    unheard = {"cross_entropy": isinstance(network, OwnLoss), "loss_depth": not isinstance(network, Deepening)}
+    for name, is_unheard in unheard.items():
+        if is_unheard and name in settings.model_fields_set:
+            options.notify(f"train: train.{name} has no say in the loss of {settings.network}")
 
 
 def _load(

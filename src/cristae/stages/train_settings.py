@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,7 +62,19 @@ class TrainSettings(BaseModel):
     epsilon: float = Field(1e-8, gt=0, description="epsilon of the optimiser")
     averaging: float = Field(0.98, ge=0, lt=1, description="decay per update of the average of weights that is kept")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 means none")
-    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy beside the Dice loss")
+    cross_entropy: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the cross-entropy beside the Dice loss; no say in the losses of their own that "
+        "senformer, fractalresnet and ceecnet have",
+    )
+    loss_depth: tuple[Annotated[int, Field(ge=0, le=30)], ...] = Field(
+        (0,),
+        min_length=1,
+        exclude_if=lambda depths: depths == (0,),  # as with devices: runs that ended before stay valid
+        description="depth of the fractal loss of fractalresnet and ceecnet, one for each equal part of the training; "
+        "[0, 10, 20] is the papers' course",
+    )
     rare_sampler: Literal["own", "machireddy2023", "pagano2023"] = Field(
         "own", description="how rare classes are shown: by the next two settings, or as one of the papers did"
     )

@@ -20,7 +20,7 @@ from cristae.learn.scale import reduction
 from cristae.nets.contract import Build
 from cristae.project import Project
 from cristae.settings import resolve_settings
-from cristae.stages.cells_settings import CellsSettings
+from cristae.stages.cells_settings import CellsSettings, cells_settings
 from cristae.stages.measuring.settings import MeasureSettings
 from cristae.stages.mesh import MOST_VOXELS, MeshSettings
 from cristae.stages.options import Options
@@ -84,7 +84,7 @@ def planned(project: Project | None, changes: Mapping[str, Mapping[str, Any]]) -
     return Planned(
         _training(project, changes.get("train", {})),
         resolved(PredictSettings, "predict"),
-        resolved(CellsSettings, "cells"),
+        cells_settings(project, changes.get("cells", {})),
         resolved(MeasureSettings, "measure"),
         resolved(MeshSettings, "mesh"),
     )

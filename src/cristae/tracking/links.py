@@ -2,12 +2,22 @@
 
 The pairs that a solver joined make trees. Ids flow along them from the regions of labelled slices, or in objects that
 no labelled slice knows from the largest region; every other region is linked to the one it has its id from.
+
+A link is as strong as the part of the smaller region that lies inside the larger one, and an id as certain as the
+weakest link on the strongest chain to where it begins::
+
+    slice        0 (labelled)    1      2      3      4 (labelled)
+    share                 .9     .4     .8    1
+    certainty    1        .9     .8     1     1      without slice 4 it would be 1 .9 .4 .4 .4
+
+It tells how well regions of neighbouring slices lie on each other, and not whether their outlines are right.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,19 +80,17 @@ class Tracks:
         """Return a row per region, with what gave it its id, and one more per further object that it covers.
 
         Columns: ``object``, ``slice``, ``region`` (number in the slice, by first pixel), ``linked_slice`` and
-        ``linked_region`` (-1: nothing), ``overlap_px``, ``iou`` and ``reason`` (one of `REASONS`).
+        ``linked_region`` (-1: nothing), ``overlap_px``, ``iou``, ``reason`` (one of `REASONS`), ``share`` (of the
+        smaller of the two regions, the part inside the larger one; 0 without a link) and ``certainty`` (0–1: see
+        `certainty`; 0 in the rows of further objects, which no link leads to).
         """
         regions, shared = self.regions, self.shared
-        pair = flow(regions, self.ids, self.state)
+        pair, other = self._links
         linked = pair >= 0
-        other = np.full(regions.n_regions, -1, np.int64)
-        other[linked] = (regions.lower + regions.upper)[pair[linked]] - np.flatnonzero(linked)
         here = np.concatenate([np.arange(regions.n_regions), shared.region])
         none = np.full(len(shared.region), -1, np.int64)
         from_slice = np.where(shared.before >= 0, shared.before, shared.after)
-        reasons = np.concatenate([_reasons(regions, self.ids, pair), none * 0 + REASONS.index("shared")]).astype(
-            np.int8
-        )
+        reasons = np.concatenate([self._reasons, none * 0 + REASONS.index("shared")]).astype(np.int8)
         return pd.DataFrame(
             {
                 "object": np.concatenate([self.ids, shared.id]),
@@ -93,15 +101,44 @@ class Tracks:
                 "overlap_px": np.concatenate([_of_pair(regions.overlap, pair), none * 0]),
                 "iou": np.concatenate([_of_pair(regions.iou, pair), none * 0.0]),
                 "reason": pd.Categorical.from_codes(reasons, pd.Index(REASONS)),
+                "share": np.concatenate([_of_pair(regions.share, pair), none * 0.0]),
+                "certainty": np.concatenate([self.certainty, none * 0.0]),
             }
         )
+
+    @cached_property
+    def certainty(self) -> np.ndarray:
+        """float64 per region, 0–1: the least share of the links on the strongest chain to where its id begins.
+
+        That place itself has 1: a labelled slice, or the largest body of an object that none knows. A region that is
+        named by its overlap with a cell of the nearest labelled slice has the IoU of the two. An island that reaches
+        no body has 0, as nothing says whose it is.
+        """
+        regions, code = self.regions, {reason: place for place, reason in enumerate(REASONS)}
+        begins = np.isin(self._reasons, [code["anchor"], code["new body"]]).astype(np.float64)
+        near = self._reasons == code["nearest labelled slice"]
+        begins[near] = regions.near_iou[near]
+        graph = _Graph.of(regions, self.state)
+        pair, order = _walk(graph.starts, 0, graph.first, graph.others, graph.via)
+        return _strongest(order, _other_end(regions, pair), _of_pair(regions.share, pair), begins)
+
+    @cached_property
+    def _links(self) -> tuple[np.ndarray, np.ndarray]:
+        """Per region the pair through which it gets its id and the region at its other end, or -1 where it begins."""
+        pair = flow(self.regions, self.state)
+        return pair, _other_end(self.regions, pair)
+
+    @cached_property
+    def _reasons(self) -> np.ndarray:
+        return _reasons(self.regions, self.ids, self._links[0])
 
     def objects(self) -> pd.DataFrame:
         """Return a row per object, sorted by ``object``.
 
         Columns: ``object``, ``kind`` (``labelled``: known from a labelled slice; ``body``; ``island``: reaches no
         body), ``first_slice``, ``last_slice``, ``n_regions``, ``n_voxels`` (a region that several objects cover counts
-        for the one it was linked to), ``largest_px`` (area of the largest region) and ``touches_edge`` (of a slice).
+        for the one it was linked to), ``largest_px`` (area of the largest region), ``touches_edge`` (of a slice)
+        and ``certainty`` (0–1: mean over its voxels of the `certainty` of their regions).
         """
         regions = self.regions
         objects, place = np.unique(self.ids, return_inverse=True)
@@ -113,6 +150,7 @@ class Tracks:
                 "anchor": regions.anchor > 0,
                 "body": regions.body,
                 "edge": regions.touches_edge,
+                "sure": regions.area * self.certainty,
             }
         ).groupby("object", sort=True)
         kind = np.where(table["anchor"].any(), "labelled", np.where(table["body"].any(), "body", "island"))
@@ -126,6 +164,7 @@ class Tracks:
                 "n_voxels": table["area"].sum().to_numpy(),
                 "largest_px": table["area"].max().to_numpy(),
                 "touches_edge": table["edge"].any().to_numpy(),
+                "certainty": (table["sure"].sum() / table["area"].sum()).to_numpy(),
             }
         )
 
@@ -178,22 +217,48 @@ class Tracks:
         )
 
 
-def flow(regions: Regions, ids: np.ndarray, state: np.ndarray) -> np.ndarray:
+class _Graph(NamedTuple):
+    """The joined pairs by region: regions at which ids may begin, known ones first, and the neighbours of each."""
+
+    starts: np.ndarray
+    n_anchors: int
+    first: np.ndarray
+    others: np.ndarray
+    via: np.ndarray
+
+    @classmethod
+    def of(cls, regions: Regions, state: np.ndarray) -> _Graph:
+        pairs = np.flatnonzero(state == JOINED)
+        ends = np.concatenate([regions.lower[pairs], regions.upper[pairs]])
+        order = np.argsort(ends, kind="stable")
+        first = np.searchsorted(ends[order], np.arange(regions.n_regions + 1))
+        via = np.concatenate([pairs, pairs])[order]
+        others = np.concatenate([regions.upper[pairs], regions.lower[pairs]])[order]
+        anchors = np.flatnonzero(regions.anchor > 0)
+        rest = np.lexsort((np.arange(regions.n_regions), -regions.area, ~regions.body))
+        return cls(np.concatenate([anchors, rest]), len(anchors), first, others, via)
+
+
+def flow(regions: Regions, state: np.ndarray) -> np.ndarray:
     """Return int64 per region: the joined pair through which it gets its id, or -1 where the id begins."""
-    pairs = np.flatnonzero(state == JOINED)
-    ends = np.concatenate([regions.lower[pairs], regions.upper[pairs]])
-    order = np.argsort(ends, kind="stable")
-    first = np.searchsorted(ends[order], np.arange(regions.n_regions + 1))
-    via = np.concatenate([pairs, pairs])[order]
-    others = np.concatenate([regions.upper[pairs], regions.lower[pairs]])[order]
-    anchors = np.flatnonzero(regions.anchor > 0)
-    rest = np.lexsort((np.arange(regions.n_regions), -regions.area, ~regions.body))
-    return _flow(np.concatenate([anchors, rest]), len(anchors), first, others, via)
+    graph = _Graph.of(regions, state)
+    return _walk(graph.starts, graph.n_anchors, graph.first, graph.others, graph.via)[0]
+
+
+def _other_end(regions: Regions, pair: np.ndarray) -> np.ndarray:
+    """Return per region the one at the other end of its pair, or -1."""
+    other = _of_pair(regions.lower + regions.upper, pair) - np.arange(regions.n_regions)
+    return np.where(pair >= 0, other, -1)
 
 
 @njit(cache=True, nogil=True)
-def _flow(starts: np.ndarray, n_together: int, first: np.ndarray, others: np.ndarray, via: np.ndarray) -> np.ndarray:
-    """Walk the trees breadth first: from the first starts at once, then from each other one not reached so far."""
+def _walk(
+    starts: np.ndarray, n_together: int, first: np.ndarray, others: np.ndarray, via: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk the trees breadth first: from the first starts at once, then from each other one not reached so far.
+
+    Return per region the pair that it was reached by, or -1, and the regions in the order in which they were.
+    """
     n = len(first) - 1
     pair = np.full(n, -1, np.int64)
     reached = np.zeros(n, np.bool_)
@@ -218,7 +283,23 @@ def _flow(starts: np.ndarray, n_together: int, first: np.ndarray, others: np.nda
                     pair[others[k]] = via[k]
                     queue[end] = others[k]
                     end += 1
-    return pair
+    return pair, queue
+
+
+@njit(cache=True, nogil=True)
+def _strongest(order: np.ndarray, parent: np.ndarray, share: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Return per region the most certain of all places in its tree, each no surer than the links that lead there.
+
+    Parents (-1: none) come before their children in `order`; `share` is that of the link to the parent.
+    """
+    certainty = begins.copy()
+    for region in order[::-1]:
+        if parent[region] >= 0:
+            certainty[parent[region]] = max(certainty[parent[region]], min(share[region], certainty[region]))
+    for region in order:
+        if parent[region] >= 0:
+            certainty[region] = max(certainty[region], min(share[region], certainty[parent[region]]))
+    return certainty
 
 
 def _reasons(regions: Regions, ids: np.ndarray, pair: np.ndarray) -> np.ndarray:
