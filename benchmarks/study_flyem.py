@@ -1,5 +1,6 @@
 """Boundaries of `flyem_medulla` from five labelled slices: four networks, from labels alone and by CPS with CutMix.
 
+They are ResUNet, UNet++, and of the others the two that are best in the committed `study_phantom`.
 Every training has the same time on one core, each pair of networks included. Ranks are of the mean 3D Dice over seeds.
 """
 

@@ -18,6 +18,12 @@ def number_ranges(numbers: Iterable[int]) -> str:
     return ", ".join(words) or "none"
 
 
+def listed(names: Iterable[object]) -> str:
+    """Return names or numbers as in a sentence: ``a``, ``a and b``, ``a, b and c``; ``nothing`` if there are none."""
+    words = [str(name) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "nothing"
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

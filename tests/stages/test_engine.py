@@ -18,6 +18,7 @@ from cristae.stages import engine as stage
 from cristae.stages.engine import Group, Trial
 from cristae.stages.options import Options
 from cristae.stages.schemes import view_of
+from cristae.stages.start import boundary_nm
 
 HOW = {"device": "cpu", "views": 1, "smooth_z": 0.0}
 DEEP = {"shape": (20, 48, 48), "labelled": (0, 9, 19)}
@@ -180,6 +181,38 @@ def test_pairs_in_eight_bits_along_all_axes_keep_their_disagreement(tmp_path, bu
     found = [layers(cristae.predict(project, engine=one, axes="all", **HOW)) for one in ("torch", "openvino-int8")]
     assert found[0].shape == (4, 32, 32, 48)
     assert np.abs(found[0] - found[1]).mean() < 20
+
+
+def test_an_adapted_network_is_judged_on_whatever_is_labelled_here(project, tmp_path, build, monkeypatch):
+    monkeypatch.setattr(stage, "TOLERANCE", 1.0)
+    target = build(tmp_path / "other", **DEEP | {"labelled": (4, 12)})
+    cristae.adapt(target, project.path, device="cpu")
+    words = []
+    run = cristae.predict(target, engine="openvino-int8", options=Options(notify=words.append), **HOW)
+    facts = run.manifest["engines"]["all"]
+    assert facts["engine"].startswith("openvino-int8 20")
+    assert facts["dice_on_held_out_parts"] is True
+    judged = stage._judged(group_of(target))
+    assert set(judged.masks) == {4, 12}
+    assert all(mask.all() for mask in judged.masks.values())
+
+
+def test_an_adapted_network_without_labels_stays_in_float32_and_says_why(project, tmp_path, build):
+    target = build(tmp_path / "other", **DEEP | {"labelled": (), "truth": False})
+    cristae.adapt(target, project.path, device="cpu")
+    words = []
+    run = cristae.predict(target, engine="openvino-int8", options=Options(notify=words.append), **HOW)
+    assert run.manifest["engines"]["all"]["engine"].startswith("openvino 20")
+    assert "no labels here" in run.manifest["engines"]["all"]["not_int8"]
+    assert any("8 bits cannot be tried" in line for line in words)
+
+
+def test_boundaries_are_as_wide_as_those_that_an_adapted_network_comes_from(project, tmp_path, build, tiny):
+    cristae.train(project, **tiny, boundary_nm=56.0)
+    one, other = (build(tmp_path / name, **DEEP | {"labelled": (4,)}) for name in ("one", "other"))
+    adapted = cristae.adapt(one, project.path, device="cpu")
+    again = cristae.adapt(other, one.path, device="cpu")
+    assert [boundary_nm(run) for run in (project.latest("train"), adapted, again)] == [56.0] * 3
 
 
 def group_of(project):

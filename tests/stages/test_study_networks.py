@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 import cristae
 from cristae.annotations import IGNORE
 from cristae.cli import cli, main
-from cristae.errors import CristaeError, DataError, UsageError
+from cristae.errors import CristaeError, DataError, ResourceError, UsageError
+from cristae.executors import Crew
 from cristae.report.build import build_report
 from cristae.stages import study_networks as stage
-from cristae.stages import study_pace, study_trial
+from cristae.stages import study_pace, study_trial, study_workers
 from cristae.stages.options import Options
 from cristae.stages.predict_slices import stretches
 from cristae.stages.status import status
@@ -72,6 +73,9 @@ def test_the_table_is_complete(studied) -> None:
         shown = {int(z) for z in table.loc[table["trial"] == trial, "slices"].iloc[0].split()}
         assert set(rows["z"]) == {0, 3, 5} - shown and not rows["labelled"].any()
     assert sum("Dice of disc" in one for one in told) == 8
+    assert (
+        any("no picture in 3D, for there is no truth" in one for one in told) and not (run.path / "shapes.png").exists()
+    )
     assert len(run.manifest["sentences"]) == 4 and run.manifest["from_truth"] is False
     assert [one.condition for one in status(project) if one.stage == "study_networks"] == ["done"]
     assert not list(run.path.rglob("*.safetensors"))
@@ -112,11 +116,40 @@ def test_killed_after_each_trial_it_comes_to_the_same_end(studied, build, tmp_pa
     shutil.rmtree(whole.path)
 
 
+def test_a_study_that_is_stopped_has_the_tables_of_what_is_done(studied, build, tmp_path, monkeypatch) -> None:
+    expected, per_slice = tables(studied[1])
+    project = build(tmp_path / "p", truth=False)
+    done: list[int] = []
+    do = study_workers.do_trial
+
+    def twice(*work: object) -> None:
+        if len(done) == 2:
+            raise Killed
+        do(*work)
+        done.append(1)
+
+    monkeypatch.setattr(study_workers, "do_trial", twice)
+    with pytest.raises(Killed):
+        study(project)
+    (folder,) = project.path.glob("runs/study_networks-*")
+    found = pd.read_parquet(folder / "study.parquet")
+    assert set(found["trial"]) == {0, 1} and len(pd.read_csv(folder / "study.csv")) == 4
+    pd.testing.assert_frame_equal(found.drop(columns=CLOCK), expected[expected["trial"] < 2])
+    first = per_slice[per_slice["trial"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "slices.parquet"), first)
+    assert not list(folder.glob("*.partial")) and not (folder / "study.md").exists()
+    # To begin again is to begin with nothing.
+    done[:] = [1, 1]
+    with pytest.raises(Killed):
+        study(project, options=Options(force=True))
+    assert not (folder / "study.csv").exists() and not (folder / "study.parquet").exists()
+
+
 def test_finished_trials_are_taken_over_by_a_larger_study(studied, monkeypatch) -> None:
     project, run, _ = studied
     done: list[int] = []
-    do = stage.do_trial
-    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(one[1].repeat), do(*one)))
+    do = study_workers.do_trial
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: (done.append(one[1].repeat), do(*one)))
     assert study(project).id == run.id and not done
     larger = study(project, repeats=3, schemes=("supervised",), slices=(1,))
     assert larger.id != run.id and done == [2]
@@ -134,6 +167,9 @@ def test_truth_is_scored_where_there_is_one_and_networks_may_stay(build, tmp_pat
     table, slices = tables(run)
     assert run.manifest["from_truth"] and set(slices["z"]) == {0, 1, 2, 4, 5} and table["slices"][0] == "3"
     assert len(list(run.path.rglob("weights.safetensors"))) == 1
+    assert (run.path / "shapes.png").stat().st_size > 5000
+    page = build_report(project).read_text()
+    assert "Surfaces in 3D: the truth, and what the best method found." in page
     # All labelled slices may be shown: others are left to be scored.
     assert set(tables(study(project, **ONE | {"slices": ()}))[0]["n_slices"]) == {3}
     # Scores are those of a prediction of the whole volume.
@@ -164,7 +200,7 @@ def test_all_are_scored_on_the_slices_that_none_was_shown(build, tmp_path, monke
         assert row["dice_3d"] == pytest.approx(dice_on(slices, row["trial"], row["class"], {1, 2, 4}))
         assert row["worst_slice"] in {1, 2, 4}
     # What counts is no part of a training: every one is taken over.
-    monkeypatch.setattr(stage, "do_trial", lambda *one: pytest.fail("trained again"))
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: pytest.fail("trained again"))
     other = study(project, **few, scored="unseen")
     unseen, slices = tables(other)
     assert other.id != run.id and other.manifest["scored"] == "unseen" and slices["scored"].all()
@@ -181,8 +217,8 @@ def test_a_larger_study_with_fewer_common_slices_takes_over_trainings(build, tmp
     few = {"schemes": ("supervised",), "repeats": 1}
     assert set(tables(study(project, **few, slices=(1,)))[0]["n_scored_slices"]) == {5}
     done: list[int] = []
-    do = stage.do_trial
-    monkeypatch.setattr(stage, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
+    do = study_workers.do_trial
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: (done.append(len(one[1].slices)), do(*one)))
     assert set(tables(study(project, **few, slices=(1, 2)))[0]["n_scored_slices"]) == {3} and done == [2]
 
 
@@ -323,14 +359,31 @@ def test_a_training_that_runs_away_counts_0_and_the_study_goes_on(build, tmp_pat
         ({"classes": ("cell",)}, DataError, "no labels of cell"),
         ({"repeats": 0}, UsageError, "repeats"),
         ({"train": {"slices": (3,)}}, DataError, "at least 2 labelled slices.*there is 1"),
+        (
+            {"networks": ("resunet", "senformer"), "train": {"tile_px": 16}},
+            UsageError,
+            "senformer needs .* least 32 px",
+        ),
+        ({"networks": ("resunet", "ceecnet_v1")}, UsageError, "base width of at least 4"),
+        ({"schemes": ("supervised", "cps_cutmix"), "train": {"batch": 1}}, UsageError, "set train.batch to 2 or more"),
+        ({"train": {"devices": 3}}, UsageError, "train.devices is 3"),
+        ({"networks": ("unetplusplus", "resunet"), "train": {"encoder": "any"}}, UsageError, "resunet takes no pretr"),
     ],
 )
-def test_bad_input(studied, settings, kind, words) -> None:
+def test_bad_input_is_refused_before_anything_is_trained(studied, monkeypatch, settings, kind, words) -> None:
     project, _, _ = studied
+    monkeypatch.setattr(study_workers, "do_trial", lambda *one: pytest.fail("trained"))
     before = len(project.runs())
     with pytest.raises(kind, match=words):
         study(project, **settings)
     assert len(project.runs()) == before
+
+
+def test_weights_that_some_network_cannot_start_from_are_refused_at_once(studied, tiny) -> None:
+    project, _, _ = studied
+    begun = cristae.train(project, **tiny | {"updates": 1})
+    with pytest.raises(UsageError, match=r"another network: train\.network is 'unetplusplus' here"):
+        study(project, networks=("resunet", "unetplusplus"), train={"start": str(begun.path)})
 
 
 def test_slices_that_are_shown() -> None:
@@ -431,6 +484,33 @@ def test_words_that_are_not_sure() -> None:
     assert few[-1].endswith("bring resunet, cps +0.100 in 3D Dice, by a fit over 2 and 4 slices, which may be chance.")
 
 
+def test_words_where_rank_and_mean_disagree() -> None:
+    dices = {("cps", name, 7): [0.80, 0.81, 0.82] for name in ("a", "b")}
+    dices |= {("supervised", name, 7): [0.79, 0.80, 0.81] for name in ("a", "b")}
+    dices |= {("cps", "c", 7): [0.30, 0.31, 0.32], ("supervised", "c", 7): [0.80, 0.81, 0.82]}
+    words = answer(made_up(dices))
+    assert words[0].startswith("Use resunet, cps on this volume: 3D Dice 0.643")
+    assert words[1] == (
+        "Rank and mean disagree: resunet, cps has the best average rank, and resunet, supervised the best mean 3D "
+        "Dice, +0.160 ± 0.000 ahead, more than 3 repeats differ by chance. The one wins more often, the other by more: "
+        "look at the tables of each class."
+    )
+    once = answer(made_up({kind: values[:1] for kind, values in dices.items()}))
+    assert "+0.160 ahead, how sure that is cannot be told from one repeat." in once[1]
+    # The best mean may be that of the third by rank.
+    both = {("supervised", name, 7): [0.85, 0.86] for name in ("a", "b")} | {("supervised", "c", 7): [0.1, 0.1]}
+    both |= {("cps", name, 7): [0.79, 0.80] for name in ("a", "b")} | {("cps", "c", 7): [0.9, 0.9]}
+    next_one = {("cps", name, 7): [0.80, 0.81] for name in ("a", "b")} | {("cps", "c", 7): [0.2, 0.2]}
+    third = made_up(next_one, network="unet")
+    few = answer(pd.concat([made_up(both), third]))
+    assert few[0].startswith("Use resunet, supervised") and "and resunet, cps the best mean" in few[1]
+
+
+def test_a_lead_that_is_sure_and_too_small_is_not_called_chance() -> None:
+    words = answer(made_up({("supervised", "a", 7): [0.80, 0.80], ("cps", "a", 7): [0.8012, 0.8012]}))
+    assert "it is +0.001 ± 0.000 in 3D Dice, too little to matter (2 repeats)" in words[1]
+
+
 def test_the_command(studied, monkeypatch, capsys) -> None:
     project, run, _ = studied
 
@@ -452,6 +532,46 @@ def test_the_command(studied, monkeypatch, capsys) -> None:
     for words in ([], ["--help"]):
         shown = CliRunner().invoke(cli, ["study", *words], prog_name="cristae").output
         assert "Usage: cristae study [OPTIONS] COMMAND" in shown and "networks" in shown and "cells" in shown
+
+
+class Deadly:
+    """Ends the process that unpickles it, as a system does that runs out of memory."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_killed_is_no_traceback() -> None:
+    with pytest.raises(ResourceError, match=r"scored are kept.*--executor threads:N"):
+        list(study_workers.ended([(Deadly(), None, None, 1)], Crew("threads:1"), torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("device", "n_cards", "cards"), [("cuda", 2, [0, 1, 0]), ("cuda", 4, [0, 1, 2]), ("cpu", 2, [])]
+)
+def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, cards) -> None:
+    taken: list[int] = []
+
+    class Pool:
+        """Begins three processes in this one, and does nothing."""
+
+        def __init__(self, n: int, context: object, begin, arguments) -> None:
+            assert n == 3
+            for _ in range(n):
+                begin(*arguments)
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert not list(study_workers.ended([], Crew("threads:3"), torch.device(device)))
+    assert taken == cards
 
 
 @pytest.mark.slow

@@ -12,25 +12,11 @@ from typing import Any
 
 from cristae.project import Project, Run
 from cristae.report.gather import Findings
+from cristae.report.methods_training import network_of, training_sentence
 from cristae.stages.corrected import correctable, corrected_run, n_corrections
-from cristae.wording import number_ranges
+from cristae.wording import listed, number_ranges
 
 _PACKAGES = {"torch": "PyTorch", "numpy": "NumPy", "zarr": "zarr", "scikit-image": "scikit-image"}
-_NETWORKS = {
-    "resunet": "residual U-Net",
-    "unetplusplus": "U-Net++",
-    "transunet": "TransUNet",
-    "setr": "SETR",
-    "senformer": "SenFormer",
-    "ceecnet": "CEECNet",
-    "fractal": "fractal ResNet",
-    "unet": "U-Net",
-}
-_SCHEMES = {
-    "cps": " by cross pseudo supervision of two networks, which also learn from unlabelled slices",
-    "cps_cutmix": " by cross pseudo supervision of two networks with CutMix, which also learn from unlabelled slices",
-}
-_OPTIMISERS = {"adam": "Adam", "adamw": "AdamW"}
 _FAMILIES = {
     "shape": "size and shape",
     "holes": "holes",
@@ -58,7 +44,7 @@ def methods_part(found: Findings) -> Methods | None:
     steps: list[tuple[Run | None, Callable[[Facts, Facts], str]]] = [
         (_prepared(project, "align"), _align),
         (_prepared(project, "equalise"), _equalise),
-        (found.train, lambda facts, settings: _train(facts, settings, project)),
+        (found.train, lambda facts, settings: training_sentence(facts, settings, network_of(found.train))),
         (found.predict, _predict),
         (project.latest("cells"), _cells),
         (project.latest("track"), _track),
@@ -116,45 +102,6 @@ def _equalise(facts: Facts, settings: Facts) -> str:
     return f"Grey values were equalised {how.get(str(settings.get('method')), 'slice by slice')}."
 
 
-def _train(facts: Facts, settings: Facts, project: Project) -> str:
-    labelled = facts.get("labelled_slices", {})
-    names = [name for name in facts.get("learnt", ()) or facts.get("classes", ())]
-    slices = sorted({int(z) for one in labelled.values() for z in one}) if isinstance(labelled, Mapping) else []
-    network = str(settings.get("network", ""))
-    parts = [f"{_listed(names)} {'were' if len(names) > 1 else 'was'} annotated by hand on {len(slices)} slices"]
-    parts[0] += f" (z = {number_ranges(slices)})" if 0 < len(slices) <= 24 else ""
-    n, groups = facts.get("n_parameters"), len(facts.get("groups", ()))
-    size = f" ({n:,} parameters{' in all' if groups > 1 else ''})" if isinstance(n, int) else ""
-    nets = f"{groups} networks of the kind {_NETWORKS.get(network, network)}" if groups > 1 else ""
-    what = nets or f"a {_NETWORKS.get(network, network) or 'network'}"
-    trained = f"{what}{size} {'were' if nets else 'was'} trained"
-    trained += _SCHEMES.get(str(settings.get("scheme", "")), "")
-    details = [
-        f"{facts['updates']:,} updates" if isinstance(facts.get("updates"), int) else "",
-        f"batches of {settings['batch']} patches" if "batch" in settings else "",
-        f"{settings['tile_px']} px a side" if "tile_px" in settings else "",
-        f"{settings['context_nm']:g} nm wide" if "context_nm" in settings else "",
-    ]
-    optimiser = _OPTIMISERS.get(str(settings.get("optimiser", "")), str(settings.get("optimiser", "")))
-    rate = f"; {optimiser}, learning rate {settings['learning_rate']:g}" if "learning_rate" in settings else ""
-    rate += f" ({settings['decay']} decay)" if settings.get("decay") else ""
-    channels = settings.get("neighbours")
-    context = f", shown each slice with {channels} on either side" if channels else ""
-    how = f"{', '.join(filter(None, details))}{rate}; {_loss(settings)}"
-    return f"{parts[0][0].upper()}{parts[0][1:]}; {trained}{context} ({how})."
-
-
-def _loss(settings: Facts) -> str:
-    network = str(settings.get("network", ""))
-    if network.startswith("senformer"):
-        return "cross-entropy of each learner and of their vote" + (" and Dice loss" if "pagano" not in network else "")
-    if network.startswith(("fractalresnet", "ceecnet")):
-        depths = settings.get("loss_depth") or [0]
-        return f"fractal Tanimoto loss of mask, boundary and distance (depth {', '.join(map(str, depths))})"
-    weight = settings.get("cross_entropy")
-    return "Dice loss" + (f" and cross-entropy (weight {weight:g})" if weight else "")
-
-
 def _predict(facts: Facts, settings: Facts) -> str:
     views = settings.get("views")
     also = f", averaged over {views} mirrored and turned views" if isinstance(views, int) and views > 1 else ""
@@ -208,7 +155,7 @@ def _measure(facts: Facts, settings: Facts) -> str:
     source = "the imported labels" if facts.get("source") == "truth" else "the segmentation"
     texture = f" Texture was computed with {bins}." if grey else ""
     return (
-        f"Of {source}, these features{of} were measured: {_listed(families)}; volume, surface and shape of objects "
+        f"Of {source}, these features{of} were measured: {listed(families)}; volume, surface and shape of objects "
         f"that the edge of the volume cuts were left out.{texture}"
     )
 
@@ -255,11 +202,6 @@ def _versions(runs: Sequence[Run]) -> Iterator[str]:
         f"All steps were done with cristae {' and '.join(known.get('cristae', ['?']))} "
         f"({', '.join([*python, *others])})."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    names = [str(name) for name in names]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
 def _said(settings: Facts, name: str) -> str:

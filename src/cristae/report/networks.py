@@ -27,6 +27,12 @@ _FIGURES = (
         "lines mark slices that were shown. Dips between them are where the network does not know the volume. Slices "
         "rightly left empty are not drawn.",
     ),
+    (
+        "shapes.svg",
+        "Surfaces in 3D: the truth, and what the best method found.",
+        "The truth, and what the method of the best rank found from the fewest slices (first repeat), at a coarse "
+        "resolution. Slices that it was shown are left out of both, and filled in from those beside them.",
+    ),
 )
 
 

@@ -40,7 +40,7 @@ from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import within
 from cristae.stages.options import Options
 from cristae.stages.schemes import Step, choose_device, unlabelled_slices, view_of
-from cristae.stages.start import Source, alike, find_source, jittered
+from cristae.stages.start import Source, alike, boundary_nm, find_source, jittered
 from cristae.stages.train import digest, merge_histories, remove_checkpoints
 from cristae.stages.train_settings import TrainSettings, sampling, schedule
 
@@ -140,6 +140,8 @@ def adapt(
             updates=settings.updates if settings.learning != "none" else 0,
             training_seconds=round(sum(one["seconds"] for one in facts), 3),
             start=found.facts,
+            boundary_nm=boundary_nm(found.run),
+            measured=any(one["measured"] for one in facts),
             adapted=settings.model_dump(mode="json", include={"statistics", "histogram", "learning"}),
         )
     remove_checkpoints(run.path)
@@ -220,6 +222,7 @@ def _adapt_network(
     save_model(folder, adapted, network)
     return {
         "classes": model.classes,
+        "measured": bool(measured),
         "alarms": alarms,
         "n_parameters": sum(value.numel() for value in network.parameters()),
         "seconds": time.monotonic() - begun,

@@ -24,6 +24,7 @@ from cristae.learn.patches import View, hold_out, load_slices
 from cristae.learn.targets import Target, targets_of
 from cristae.nets.registry import NETWORKS
 from cristae.project import Project, Run
+from cristae.stages.start import boundary_nm
 
 TOLERANCE = 0.002
 """Dice that 8 bits may cost."""
@@ -195,28 +196,34 @@ class _Judged:
 def _judged(group: Group) -> _Judged:
     """Return the held-out parts of labelled slices, and for maps that have nothing there the slices as they are.
 
+    An adapted network learnt from no label: the whole of each slice that has any is judged.
+
     Raises
     ------
     DataError
-        If the labels are gone.
+        If there are no labels, or not of every map.
     """
     annotations, facts, settings = group.project.annotations, group.trained.manifest, group.trained.settings
-    found = {one.name: one for one in targets_of(annotations, facts["learnt"], settings["boundary_nm"])}
+    adapted, width = "adapted" in facts, boundary_nm(group.trained)
+    if width is None:
+        raise DataError("the run does not say how wide the boundaries are that it learnt; adapt again")
+    found = {one.name: one for one in targets_of(annotations, facts["learnt"], width)}
     targets = [found[name] for name in group.model.classes if name in found]
-    if len(targets) < len(group.model.classes):
-        raise DataError("classes that it learnt have no labels any more")
-    learnt_from = {z for one in targets for z in facts["labelled_slices"][one.name]}
     painted = {z for one in targets for z in annotations.labelled_slices(one.layer)}
-    slices = load_slices(group.project.image, annotations, targets, group.view, sorted(learnt_from & painted))
-    rest, _ = hold_out(slices, settings["seed"], settings["holdout_share"])
-    seen = np.stack([one.weight > 0 for one in slices])
-    held = seen & (np.stack([one.weight for one in rest]) == 0)
+    shown = painted if adapted else painted & {z for one in targets for z in facts["labelled_slices"][one.name]}
+    if len(targets) < len(group.model.classes) or not shown:
+        raise DataError("classes that it learnt have no labels " + ("here" if adapted else "any more"))
+    slices = load_slices(group.project.image, annotations, targets, group.view, sorted(shown))
+    held = seen = np.stack([one.weight > 0 for one in slices])
     there = np.stack([one.target >= 0.5 for one in slices])
+    if not adapted:
+        rest, _ = hold_out(slices, settings["seed"], settings["holdout_share"])
+        held = seen & (np.stack([one.weight for one in rest]) == 0)
     empty = ~(held & there).any((0, 2, 3))
     held[:, empty] = seen[:, empty]
     useful = [i for i in range(len(slices)) if held[i].any()]
     chosen = sorted({useful[round(i)] for i in np.linspace(0, len(useful) - 1, min(MOST_SLICES, len(useful)))})
-    return _Judged(targets, {slices[i].z: held[i] for i in chosen}, not empty.any())
+    return _Judged(targets, {slices[i].z: held[i] for i in chosen}, adapted or not empty.any())
 
 
 def _dices(group: Group, engine: Engine, judged: _Judged, threshold: float) -> Dices:

@@ -44,6 +44,11 @@ class Step(Protocol):
         ...
 
 
+def build_of(settings: TrainSettings, n_maps: int) -> Build:
+    """Return what a network for so many output maps is built for."""
+    return Build(2 * settings.neighbours + 1, n_maps, settings.size, settings.base_width, settings.tile_px)
+
+
 def build(settings: TrainSettings, wanted: Build) -> nn.Module:
     """Return the network, or the pair of networks, that a scheme trains; the first is the same in every scheme."""
     torch.manual_seed(settings.seed)
@@ -88,18 +93,33 @@ def step_of(
     """
     device = choose_device(settings.device)
     sampler = PatchSampler(slices, patches, settings.seed)
+    free = slices_beside(project, settings, {one.z for one in slices})
     if settings.scheme == "supervised":
         return SupervisedStep(sampler, names, settings.cross_entropy, device)
-    mix = settings.scheme == "cps_cutmix"
-    if mix and settings.batch < 2:
-        raise UsageError("cps_cutmix mixes one patch of a batch into another; set train.batch to 2 or more")
-    free = unlabelled_slices(project, settings, {one.z for one in slices})
     others = load_unlabelled(project.image, len(names), view, free)
     unlabelled = PatchSampler(others, replace(patches, rare_share=0.0), settings.seed + _SECOND)
     weights = settings.cps_weight, settings.cross_entropy
     # Each process mixes the patches of its share by other boxes.
+    mix = settings.scheme == "cps_cutmix"
     crossing = Crossing(*weights, settings.updates, mix, settings.seed + _BOXES * patches.rank, settings.cps_alone)
     return CrossPseudoStep(sampler, unlabelled, names, crossing, device)
+
+
+def slices_beside(project: Project, settings: TrainSettings, known: Set[int]) -> tuple[int, ...]:
+    """Return the slices beside the `known` ones that a scheme learns from: none if it learns from labels alone.
+
+    Raises
+    ------
+    DataError
+        If a scheme learns from unlabelled slices and there are none.
+    UsageError
+        If a batch is too small to be mixed.
+    """
+    if settings.scheme == "supervised":
+        return ()
+    if settings.scheme == "cps_cutmix" and settings.batch < 2:
+        raise UsageError("cps_cutmix mixes one patch of a batch into another; set train.batch to 2 or more")
+    return unlabelled_slices(project, settings, known)
 
 
 def unlabelled_slices(project: Project, settings: TrainSettings, known: Set[int]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,13 @@ class Source:
         image = str(self.run.manifest.get("inputs", {}).get("image"))
         # Behind the digest may stand which slices were left out.
         return model.curve if image.split(" ", maxsplit=1)[0] == str(project.image_facts.get("digest")) else UNCHANGED
+
+
+def boundary_nm(trained: Run) -> float | None:
+    """Return how wide the boundaries of cells are that networks learnt; None where the run does not say."""
+    # An adapted run has settings of its own, and notes what the training said that it comes from.
+    width = trained.settings.get("boundary_nm", trained.manifest.get("boundary_nm"))
+    return None if width is None else float(width)
 
 
 def find_source(where: str, project: Project) -> Source:
@@ -332,6 +339,23 @@ def _encoder_file(where: str) -> Path:
     return path
 
 
+def encoder_of(network: nn.Module, settings: TrainSettings) -> Callable[[Mapping[str, Tensor]], None]:
+    """Return what takes the tensors of a pretrained encoder.
+
+    Raises
+    ------
+    UsageError
+        If the network takes none.
+    """
+    load: Callable[[Mapping[str, Tensor]], None] | None = getattr(network, "load_encoder", None)
+    if load is None:
+        raise UsageError(
+            f"{settings.network} takes no pretrained encoder; leave out train.encoder, or train a network that "
+            "does, such as unetplusplus, transunet or setr_pup"
+        )
+    return load
+
+
 def _take_encoder(network: nn.Module, settings: TrainSettings) -> None:
     path = _encoder_file(settings.encoder)
     try:
@@ -339,12 +363,7 @@ def _take_encoder(network: nn.Module, settings: TrainSettings) -> None:
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path.name} is a corrupt safetensors file, or none ({error}); fetch it again") from error
     for part in parts_of(network):
-        load = getattr(part, "load_encoder", None)
-        if load is None:
-            raise UsageError(
-                f"{settings.network} takes no pretrained encoder; leave out train.encoder, or train a network that "
-                "does, such as unetplusplus, transunet or setr_pup"
-            )
+        load = encoder_of(part, settings)
         try:
             load(tensors)
         except ValueError as error:

@@ -1,7 +1,7 @@
 """The figures of a study of networks: Dice over the number of labelled slices, and Dice along z.
 
-Figures 2, 5 and 6 of Pagano et al. (2023) for a volume of your own. Built on `matplotlib.figure.Figure` alone, so that
-drawing touches no global state and needs no screen.
+The second is Figure 5 of Pagano et al. (2023), the first draws what their Tables 5 and 6 hold. Built on
+`matplotlib.figure.Figure` alone, so that drawing touches no global state and needs no screen.
 """
 
 from __future__ import annotations

@@ -8,19 +8,16 @@ labelled slices × repeats are trained, and scored on the slices that none of th
 
 Every trial is kept as soon as it is scored, so that a killed study goes on with the next one.
 
-Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6, Figures 2, 5 and 6.
+Paper: L. Pagano et al. (2023), Front. Bioinform. 3, 1308707, Tables 1–6, Figures 2 and 5.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -28,7 +25,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from cristae.errors import UsageError
-from cristae.executors import Crew
 from cristae.files import copy_folder, write_atomically
 from cristae.nets.registry import NETWORKS, network_names
 from cristae.project import Project, Run
@@ -39,12 +35,14 @@ from cristae.stages.limits import within_processes
 from cristae.stages.options import Options
 from cristae.stages.predict import predict_settings
 from cristae.stages.schemes import choose_device
+from cristae.stages.study_checks import check_trials
 from cristae.stages.study_grid import Choice, Pool, Trial, choose_slices, numbers_of_slices, pool_of
 from cristae.stages.study_pace import Pace, measure_pace, updates_in_budget
+from cristae.stages.study_results import GROWING, Tables, write_answer
 from cristae.stages.study_ruler import Ruler, Scored, ruler_of
-from cristae.stages.study_tables import markdown, methods_table, summary
-from cristae.stages.study_trial import Bench, clear, do_trial, is_finished, read_trial
+from cristae.stages.study_trial import Bench, clear, is_finished
 from cristae.stages.study_words import answer
+from cristae.stages.study_workers import ended, threads_of_each
 from cristae.stages.train import classes_to_learn
 from cristae.stages.train_settings import Scheme, TrainSettings, train_settings
 from cristae.wording import number_ranges
@@ -105,10 +103,11 @@ def study_networks(
     Each is scored on all slices that it was not shown. Those that no training was shown count, where every class is on
     one of them.
 
-    Writes ``study.parquet`` and ``study.csv`` (a row per trial and class), ``slices.parquet`` (a row per trial, class
-    and slice), ``methods.csv`` and ``summary.csv`` (means over repeats), ``study.md`` (the answer in words, and Tables
-    1–6 of the paper), ``curves`` (Dice over the number of labelled slices) and ``along_z`` (Dice of each slice), as SVG
-    and PNG.
+    Writes ``study.parquet`` and ``study.csv`` (a row per trial and class) and ``slices.parquet`` (a row per trial,
+    class and slice) after each trial; ``methods.csv`` and ``summary.csv`` (means over repeats), ``study.md`` (the
+    answer in words, and Tables 1–6 of the paper), ``curves`` (Dice over the number of labelled slices) and ``along_z``
+    (Dice of each slice), and, where there is a truth of most slices, ``shapes`` (it beside what the best method found,
+    in 3D), as SVG and PNG.
 
     Parameters
     ----------
@@ -126,10 +125,11 @@ def study_networks(
     DataError
         If too few slices are labelled, or a class is on none of those shown.
     UsageError
-        If a network is unknown, more labelled slices are asked for than there are, or not one update fits in the
-        budget.
+        If a network is unknown, or tiles, batches or widths are too small for one of them, more labelled slices are
+        asked for than there are, or not one update fits in the budget. Nothing is trained before all is looked at.
     ResourceError
-        If CUDA is asked for and absent, the project is in use, the disk is full, or more memory is needed than allowed.
+        If CUDA is asked for and absent, the project is in use, the disk is full, more memory is needed than allowed,
+        or a process is ended from outside. What was finished is kept.
     """
     settings, options = settings or study_networks_settings(project, {}), options or Options()
     bench = _bench(project, settings, training or train_settings(project, {}))
@@ -148,6 +148,7 @@ def study_networks(
     run = project.run("study_networks", settings, inputs)
     if nothing_to_do(project, run, options, "study"):
         return run
+    check_trials(bench, trials)
     bench, options = _keep_memory(bench, trials, options)
     options.check()
     with project.lock(), project.record(run, settings, inputs):
@@ -164,10 +165,11 @@ def study_networks(
         )
         if ruler.excuse:
             options.notify(f"study: {ruler.excuse}")
-        _work_off(bench, trials, run, options, ruler)
-        table, slices = _collect(bench, trials, run, ruler)
-        words, notes = answer(table), _notes(bench, settings, table, pool, ruler)
-        _write(run, table, slices, markdown(table, words, notes))
+        tables = Tables(bench, trials, run, ruler)
+        _work_off(bench, trials, run, options, tables)
+        words, notes = answer(tables.rows), _notes(bench, settings, tables.rows, pool, ruler)
+        if excuse := write_answer(project, tables, words, notes):
+            options.notify(f"study: no picture in 3D, for {excuse}")
         about = {"n_trials": len(trials), "from_truth": bench.from_truth, "scored": ruler.kind}
         run.update(sentences=words, notes=notes, **about)
     options.notify(f"study: {words[0]}")
@@ -223,7 +225,8 @@ def _keep_memory(bench: Bench, trials: Sequence[Trial], options: Options) -> tup
 def _forget(run: Run) -> None:
     for folder in run.path.glob("trial-*"):
         shutil.rmtree(folder)
-    (run.path / "pace.json").unlink(missing_ok=True)
+    for name in ("pace.json", *GROWING):
+        (run.path / name).unlink(missing_ok=True)
 
 
 def _take_over(project: Project, run: Run, names: Sequence[str], keep_weights: bool) -> None:
@@ -243,57 +246,27 @@ def _take_over(project: Project, run: Run, names: Sequence[str], keep_weights: b
             partial.replace(here)
 
 
-def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options, ruler: Ruler) -> None:
-    """Do all trials that are not finished."""
+def _work_off(bench: Bench, trials: Sequence[Trial], run: Run, options: Options, tables: Tables) -> None:
+    """Do all trials that are not finished; the tables hold each from when it is."""
     folders = {trial: run.path / bench.name(trial) for trial in trials}
     todo = [trial for trial in trials if not is_finished(folders[trial])]
     crew = options.crew(run.path)
     whole = torch.get_num_threads()
-    torch.set_num_threads(_share(crew) or whole)
+    torch.set_num_threads(threads_of_each(crew) or whole)
     try:
         updates = _updates(bench, todo, run, options)
     finally:
         torch.set_num_threads(whole)
     progress, done, total = options.progress("study"), len(trials) - len(todo), len(trials)
     work = [(bench, trial, folders[trial], updates[trial]) for trial in todo]
-    for trial in _ended(work, crew):
+    tables.add([trial for trial in trials if trial not in updates])
+    for trial in ended(work, crew, choose_device(bench.training.device)):
         done += 1
-        rows = ruler.rows(bench, *read_trial(folders[trial]))
+        rows = tables.add([trial])
         told = ", ".join(f"{row['class']} {_number(row['dice_3d'])}" for row in rows)
         failed = f"; it failed: {rows[0]['failed']}" if rows[0]["failed"] else ""
         options.notify(f"study: {done} of {total}: {trial.words}: Dice of {told}{failed}")
         progress(done, total)
-
-
-Work = tuple[Bench, Trial, Path, int]
-
-
-def _done(work: Work) -> Trial:
-    do_trial(*work)
-    return work[1]
-
-
-def _ended(work: Sequence[Work], crew: Crew) -> Iterator[Trial]:
-    """Do all work and yield each trial when it has ended."""
-    if crew.kind != "threads":
-        yield from crew.unordered(_done, work, at_most=1)
-        return
-    # Processes, for trainings in threads of one would share one generator of random numbers.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(crew.n_together, context, torch.set_num_threads, (_share(crew),)) as pool:
-        trials = {pool.submit(do_trial, *one): one[1] for one in work}
-        try:
-            for future in as_completed(trials):
-                future.result()
-                yield trials[future]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _share(crew: Crew) -> int:
-    """Return the threads of each of the processes side by side; 0 where one after the other has them all."""
-    return max(1, (os.cpu_count() or 1) // crew.n_together) if crew.kind == "threads" else 0
 
 
 def _updates(bench: Bench, trials: Sequence[Trial], run: Run, options: Options) -> dict[Trial, int]:
@@ -318,19 +291,6 @@ def _updates(bench: Bench, trials: Sequence[Trial], run: Run, options: Options) 
             )
         updates[trial] = updates_in_budget(bench, trial, Pace(*paces[kind]))
     return updates
-
-
-def _collect(bench: Bench, trials: Sequence[Trial], run: Run, ruler: Ruler) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of all trials: a row per trial and class, and a row per trial, class and slice."""
-    rows, slices = [], []
-    for number, trial in enumerate(trials):
-        found, table = read_trial(run.path / bench.name(trial))
-        rows += [{"trial": number} | row for row in ruler.rows(bench, found, table)]
-        slices.append(table.assign(trial=number, scored=ruler.counts(table)))
-    table = pd.DataFrame(rows)
-    numbers = {"n_parameters": "Int64", "worst_slice": "Int64"}
-    floats = dict.fromkeys(("training_seconds", "dice_3d", "dice_2d", "dice_2d_sd", "worst_dice"), "float64")
-    return table.astype(numbers | floats), pd.concat(slices, ignore_index=True)
 
 
 def _notes(bench: Bench, settings: StudyNetworksSettings, table: pd.DataFrame, pool: Pool, ruler: Ruler) -> list[str]:
@@ -363,19 +323,6 @@ def _notes(bench: Bench, settings: StudyNetworksSettings, table: pd.DataFrame, p
         for _, row in failed.iterrows()
     ]
     return notes
-
-
-def _write(run: Run, table: pd.DataFrame, slices: pd.DataFrame, text: str) -> None:
-    from cristae.stages.study_curves import draw_along_z, draw_curves  # noqa: PLC0415  plotting is slow to load
-
-    table.to_parquet(run.path / "study.parquet", index=False)
-    slices.to_parquet(run.path / "slices.parquet", index=False)
-    write_atomically(run.path / "study.csv", table.to_csv(index=False))
-    write_atomically(run.path / "methods.csv", methods_table(table).to_csv(index=False))
-    write_atomically(run.path / "summary.csv", summary(table).to_csv(index=False))
-    write_atomically(run.path / "study.md", text)
-    draw_curves(table, run.path / "curves.svg", run.path / "curves.png")
-    draw_along_z(table, slices, run.path / "along_z.svg", run.path / "along_z.png")
 
 
 def _number(value: float | None) -> str:

@@ -5,6 +5,7 @@
     trial-<id>/   slices.parquet   a row per class and slice that was scored
                   result.json      written last: a trial with one is finished
                   history.csv      course of the training
+                  shapes.npz       of first repeats, where there is truth: what a picture in 3D is drawn from
 
 The id is a hash of all that a trial rests on, so that a larger study takes over what a smaller one has done.
 """
@@ -36,6 +37,7 @@ from cristae.stages.predict import PredictSettings
 from cristae.stages.predict_slices import predict_slices
 from cristae.stages.score_masks import Pair, Scale, score_slices, summarise
 from cristae.stages.study_grid import Trial
+from cristae.stages.study_shapes import FILE, keep_shapes
 from cristae.stages.train import learn
 from cristae.stages.train_settings import TrainSettings
 
@@ -195,7 +197,10 @@ def _score(bench: Bench, trial: Trial, folder: Path, facts: Mapping[str, Any]) -
         for name, z, mask in predict_slices(bench.project, folder / group, slices, bench.prediction)
         if z in having[name]
     ]
-    scale = Scale(bench.project.image.grid.voxel_size, bench.rules.tolerance_nm)
+    grid = bench.project.image.grid
+    if bench.from_truth and trial.repeat == 0:
+        keep_shapes(folder / FILE, pairs, grid)
+    scale = Scale(grid.voxel_size, bench.rules.tolerance_nm)
     return score_slices(pairs, facts["labelled_slices"], scale)
 
 

@@ -11,6 +11,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from cristae.stages.study_tables import methods_table, with_methods
+from cristae.wording import listed
 
 _NOTHING = 0.002
 """3D Dice below which a gain is none."""
@@ -77,7 +78,7 @@ def _what(methods: pd.DataFrame, table: pd.DataFrame) -> str:
     classes, numbers = list(dict.fromkeys(table["class"])), sorted(table["n_slices"].unique())
     over = [
         f"of {classes[0]}" if len(classes) == 1 else f"over {', '.join(classes)}",
-        "from 1 labelled slice" if numbers == [1] else f"from {_listed(numbers)} labelled slices",
+        "from 1 labelled slice" if numbers == [1] else f"from {listed(numbers)} labelled slices",
     ]
     dice = f"3D Dice {first['dice_3d']:.3f}" + (" on average" if len(classes) * len(numbers) > 1 else "")
     if len(methods) == 1:
@@ -89,10 +90,13 @@ def _what(methods: pd.DataFrame, table: pd.DataFrame) -> str:
 
 
 def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
-    first, second = methods.iloc[0], methods.iloc[1]
+    first, other = methods.iloc[0], methods.iloc[1]["method"]
     dice = _dices(with_methods(table), "method", ["class", "n_slices"])
-    gain = _gain(dice, str(first["method"]), str(second["method"]))
-    other = second["method"]
+    ahead = str(methods.sort_values("dice_3d", ascending=False, kind="stable")["method"].iloc[0])
+    lead = _gain(dice, ahead, str(first["method"]))
+    if lead.mean > _NOTHING and (lead.sure or lead.repeats < 2):
+        return _disagreement(str(first["method"]), ahead, lead)
+    gain = _gain(dice, str(first["method"]), str(other))
     if gain.repeats < 2:
         return (
             f"How sure that is cannot be told from one repeat: the next, {other}, differs by {abs(gain.mean):.3f}; try "
@@ -103,12 +107,24 @@ def _how_sure(methods: pd.DataFrame, table: pd.DataFrame) -> str:
             f"That is sure: in 3D Dice it is {gain.words} ahead of the next, {other}, more than {gain.repeats} repeats "
             "differ by chance."
         )
-    words = (
-        f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, which may be chance "
-        f"({gain.repeats} repeats)"
-    )
-    share = second["training_seconds"] / first["training_seconds"]
+    verdict = "too little to matter" if gain.sure else "which may be chance"
+    words = f"That is not sure: against the next, {other}, it is {gain.words} in 3D Dice, {verdict} "
+    words += f"({gain.repeats} repeats)"
+    share = methods.iloc[1]["training_seconds"] / first["training_seconds"]
     return words + (f"; that one takes {share:.0%} of the training time." if share < _CHEAPER else ".")
+
+
+def _disagreement(first: str, ahead: str, lead: Gain) -> str:
+    """Return what to make of it that the best average rank and the best mean are those of two methods."""
+    chance = (
+        f"more than {lead.repeats} repeats differ by chance"
+        if lead.sure
+        else "how sure that is cannot be told from one repeat"
+    )
+    return (
+        f"Rank and mean disagree: {first} has the best average rank, and {ahead} the best mean 3D Dice, {lead.words} "
+        f"ahead, {chance}. The one wins more often, the other by more: look at the tables of each class."
+    )
 
 
 def _unlabelled(table: pd.DataFrame, scheme: str) -> list[str]:
@@ -147,7 +163,7 @@ def _more_slices(table: pd.DataFrame, method: str) -> list[str]:
     each = f" ({', '.join(f'{name} {one:+.3f}' for name, one in per_class)})" if len(per_class) > 1 else ""
     spread = f" ± {error:.3f}" if math.isfinite(error) else ""
     words = f"Twice as many labelled slices bring {method} {gained:+.3f}{spread} in 3D Dice{each}, by a fit over "
-    words += f"{_listed(numbers)} slices"
+    words += f"{listed(numbers)} slices"
     left = 1 - rows.loc[rows["n_slices"] == numbers[-1], "dice_3d"].mean()
     if gained <= _NOTHING:
         return [f"{words}: more labelled slices bring nothing that shows."]
@@ -180,8 +196,3 @@ def _gain(dice: pd.DataFrame, one: str, other: str) -> Gain:
     """Return how much better one column is than another: the mean in each repeat, of which mean and deviation."""
     per_repeat = (dice[one] - dice[other]).dropna().groupby(level="repeat").mean()
     return Gain(float(per_repeat.mean()), float(per_repeat.std()), len(per_repeat))
-
-
-def _listed(numbers: list[int]) -> str:
-    words = [str(n) for n in numbers]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

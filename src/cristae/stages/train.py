@@ -24,13 +24,13 @@ from cristae.learn.patches import LabelledSlice, View, grey_values, hold_out, lo
 from cristae.learn.processes import ALONE, Processes
 from cristae.learn.supervised import HeldOutJudge
 from cristae.learn.targets import Target, targets_of
-from cristae.nets.contract import Build, Deepening, OwnLoss
+from cristae.nets.contract import Deepening, OwnLoss
 from cristae.nets.pair import parts_of
 from cristae.project import Project, Run
 from cristae.stages.finished import nothing_to_do
 from cristae.stages.limits import keep_memory
 from cristae.stages.options import Options
-from cristae.stages.schemes import build, choose_device, step_of, view_of
+from cristae.stages.schemes import build, build_of, choose_device, step_of, view_of
 from cristae.stages.several import by_several, n_processes
 from cristae.stages.start import beginning, origin_of, reduction_of, start
 from cristae.stages.train_settings import TrainSettings, sampling, schedule, train_settings
@@ -88,7 +88,7 @@ def learn(
 
     One subfolder per network with weights and history; ``history.csv`` of all beside them.
     """
-    groups, n = _groups(project, settings, classes), n_processes(settings)
+    groups, n = groups_of(project, settings, classes), n_processes(settings)
     job = partial(_train_groups, project, folder, settings, groups)
     facts = job(options, ALONE) if n == 1 else by_several(job, n, settings, options)
     names = list(groups)
@@ -103,6 +103,7 @@ def learn(
         "labelled_slices": {name: slices for one in facts for name, slices in one["labelled_slices"].items()},
         "alarms": [alarm for one in facts for alarm in one["alarms"]],
         "n_parameters": sum(one["n_parameters"] for one in facts),
+        "own_loss": any(one["own_loss"] for one in facts),
         "updates": settings.updates,
         "best_step": max(one["best_step"] for one in facts),
         "training_seconds": round(sum(one["seconds"] for one in facts), 3),
@@ -161,19 +162,19 @@ def _train_group(
         f"slices reduced by {factor}, tiles of {settings.tile_px} px span {spans:g} nm"
         + (f" (asked for {settings.context_nm:g} nm)" if not origin and abs(spans - settings.context_nm) > 1 else "")
     )
-    n_channels = 2 * settings.neighbours + 1
-    wanted = Build(n_channels, len(names), settings.size, settings.base_width, settings.tile_px)
     view = view_of(project, factor, settings.neighbours, origin.curve if origin else UNCHANGED)
     slices, labelled = _load(project, settings, targets, view)
     grey = grey_values(slices, view, project.image.shape[0])
     learn, judged = hold_out(slices, settings.seed, settings.holdout_share or 0.0625)
-    network = build(settings, wanted)
+    network = build(settings, build_of(settings, len(names)))
     start(network, settings, origin, names)
     # Not channels last, as for prediction on a CPU: PyTorch 2.13 crashes when it learns so with few channels.
     network = network.to(device)
     if wants_compiling(settings, device):
         compile_parts(network)
-    tile_px = _tile(network, settings, options)
+    tile_px, multiple = tile_of(network, settings)
+    if tile_px != settings.tile_px:
+        options.notify(f"train: {settings.network} takes multiples of {multiple} px; tiles are {tile_px} px")
     _tell_of_unheard(parts_of(network)[0], settings, options)
     if settings.holdout_share:
         slices = learn
@@ -197,6 +198,7 @@ def _train_group(
         "labelled_slices": labelled,
         "alarms": [alarm["message"] for alarm in state.alarms],
         "n_parameters": sum(value.numel() for value in best.parameters()),
+        "own_loss": isinstance(parts_of(best)[0], OwnLoss),
         "best_step": state.best_step,
         "seconds": state.seconds,
     }
@@ -209,15 +211,18 @@ def wants_compiling(settings: TrainSettings, device: torch.device) -> bool:
     return settings.compile == "on"
 
 
-def _tile(network: nn.Module, settings: TrainSettings, options: Options) -> int:
-    """Return the side of patches, which the network can take."""
+def tile_of(network: nn.Module, settings: TrainSettings) -> tuple[int, int]:
+    """Return the side of patches, which the network can take, and of what it is a multiple.
+
+    Raises
+    ------
+    UsageError
+        If tiles are smaller than the smallest that it takes.
+    """
     multiple = int(getattr(network, "multiple", 1))
     if settings.tile_px < multiple:
         raise UsageError(f"{settings.network} needs tiles of at least {multiple} px, got tile_px {settings.tile_px}")
-    tile_px = -(-settings.tile_px // multiple) * multiple
-    if tile_px != settings.tile_px:
-        options.notify(f"train: {settings.network} takes multiples of {multiple} px; tiles are {tile_px} px")
-    return tile_px
+    return -(-settings.tile_px // multiple) * multiple, multiple
 
 
 def _tell_of_unheard(network: nn.Module, settings: TrainSettings, options: Options) -> None:
@@ -253,7 +258,7 @@ def _load(
     return slices, labelled
 
 
-def _groups(project: Project, settings: TrainSettings, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def groups_of(project: Project, settings: TrainSettings, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the classes of each network by its name: one for all masks, and one for each class of instances."""
     alone = {name: (name,) for name in classes if settings.separate or project.annotations.has_instances(name)}
     together = tuple(name for name in classes if name not in alone)
