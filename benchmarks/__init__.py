@@ -11,6 +11,7 @@ ROWS = (
     "study_flyem",
     "study_wsu",
     "default_vs_papers",
+    "choices",
     "labels_saved",
     "worst_slice",
     "predict_throughput",

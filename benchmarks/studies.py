@@ -133,8 +133,11 @@ def study(
     *,
     n_labelled: int = 0,
     paper: str = "",
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
     """Train networks by schemes on a set, as ours or by a paper's recipe; "" is the network of the default.
+
+    Of the training, `changes` come last.
 
     Returns
     -------
@@ -150,6 +153,7 @@ def study(
     if paper:  # its own augmentation and channels, on the same tiles
         train = {key: train[key] for key in ("tile_px", "classes") if key in train} | dict(PAPERS[paper])
     train["context_nm"] = train["tile_px"] * one.pixel
+    train |= changes or {}
     if quick:
         train |= {"updates": 5}
     run = cristae.study_networks(
