@@ -112,3 +112,18 @@ def explored(folder: Path) -> Project:
     project.annotations.write_slices("nucleus", [(z, nucleus[z]) for z in LABELLED])
     project.truth.write_slices("nucleus", list(enumerate(np.roll(nucleus, 3, axis=2))))
     return project
+
+
+def give_flags(project: Project) -> None:
+    """Write red flags of an object, of one that the page does not hold, and of a slice."""
+    nowhere = dict.fromkeys(("z_start", "y_start", "x_start", "z_stop", "y_stop", "x_stop"), pd.NA)
+    box = {"z_start": 2, "y_start": 0, "x_start": 0, "z_stop": 5, "y_stop": 9, "x_stop": 9}
+    flags = [
+        {"kind": "odd object", "class": "mitochondrion", "object_id": 4, "z": -1, **nowhere},
+        {"kind": "odd object", "class": "cell", "object_id": 99, "z": -1, **box},
+        {"kind": "jump", "class": "nucleus", "object_id": 0, "z": 19, **nowhere},
+    ]
+    run = project.run("quality", Settings(), {})
+    with project.record(run, Settings(), {}):
+        table = pd.DataFrame(flags).assign(severity=0.5, reason="unlike the others")
+        table.astype(dict.fromkeys(nowhere, "Int64")).to_parquet(run.path / "flags.parquet", index=False)

@@ -8,7 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from explored_projects import GRID, LARGE, explored, layers
+from explored_projects import GRID, LARGE, explored, give_flags, layers
 from PIL import Image
 
 from cristae.palette import rgb
@@ -24,7 +24,9 @@ SOFTWARE = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader"
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory):
-    return build_report(explored(tmp_path_factory.mktemp("explored")))
+    project = explored(tmp_path_factory.mktemp("explored"))
+    give_flags(project)
+    return build_report(project)
 
 
 @pytest.fixture(scope="module")
@@ -151,15 +153,27 @@ def test_the_table_sorts_filters_and_leads_to_the_object(page):
     page.get_by_label("Class", exact=True).select_option("mitochondrion")
     assert page.locator("#objects tbody tr").count() == 4
     page.get_by_label("Id", exact=True).fill("4")
-    page.get_by_role("button", name="mitochondrion 4").press("Enter")
+    page.locator("#objects").get_by_role("button", name="mitochondrion 4").press("Enter")
     assert chosen(page) == "mitochondrion 4"
     page.wait_for_selector('#slice[data-z="8"]')  # when its picture is there
     assert "Lies in cell 1" in page.locator("#chosen").inner_text()
 
 
+def test_what_is_flagged_is_a_click_away(page):
+    page.get_by_role("button", name="Show mitochondrion 4").press("Enter")
+    assert chosen(page) == "mitochondrion 4"
+    page.wait_for_selector('#slice[data-z="8"]')
+    page.get_by_role("button", name="Show nucleus, slice 19").click()
+    page.wait_for_selector('#slice[data-z="19"]')
+    assert page.locator("#chosen-title").count() == 0
+    page.get_by_role("button", name="Show cell 99").click()  # too many objects, and this one is not in the table
+    page.wait_for_selector('#slice[data-z="3"]')
+    assert page.evaluate("document.activeElement.id") == "slice"
+
+
 def test_an_object_comes_to_the_middle(page):
     page.get_by_label("Id", exact=True).fill("4")
-    page.get_by_role("button", name="mitochondrion 4").click()
+    page.locator("#objects").get_by_role("button", name="mitochondrion 4").click()
     page.get_by_role("button", name="Bring it to the middle in 3D").click()
     picture = seen(page, "#scene canvas")
     height, width = picture.shape[:2]

@@ -194,7 +194,8 @@ def _records(table: pd.DataFrame) -> list[Row]:
 def _flag(row: Row) -> Row:
     """Return a flag as the page shows it."""
     what = f"{row['class']} {row['object_id']}" if row["object_id"] else f"{row['class']}, slice {row['z']}"
-    place = "–"
+    place, z = "–", row["z"]
     if row["object_id"] and not any(pd.isna(row[name]) for name in _BOX):
+        z = int(row["z_start"] + row["z_stop"] - 1) // 2
         place = ", ".join(f"{axis} {row[f'{axis}_start']}–{row[f'{axis}_stop'] - 1}" for axis in "zyx")
-    return {**row, "what": what, "place": place, "how_severe": how_severe(float(row["severity"]))}
+    return {**row, "what": what, "place": place, "z_shown": z, "how_severe": how_severe(float(row["severity"]))}

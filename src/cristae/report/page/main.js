@@ -4,7 +4,7 @@ import { content, make } from "./content.js";
 import { startPanel, startTable } from "./objects.js";
 import { startScene } from "./scene.js";
 import { startSlices } from "./slices.js";
-import { change, state } from "./state.js";
+import { change, choose, rowOf, state } from "./state.js";
 
 const by = (id) => document.getElementById(id);
 
@@ -72,6 +72,28 @@ function startPictures() {
   });
 }
 
+function showControls() {
+  for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
+}
+
+/** What is told of an object or a slice elsewhere on the page leads to it. */
+function startPlaces() {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button.go");
+    if (!button) return;
+    const { name, id } = button.dataset;
+    const z = Number(button.dataset.z);
+    if (rowOf(name, id) !== undefined) choose(name, id);
+    else if (z >= 0 && content.slices.length) {
+      const away = content.slices.map((one) => Math.abs(one.z - z));
+      change("chosen", { chosen: null, sheet: away.indexOf(Math.min(...away)) });
+    }
+    const seen = by("slice") ?? by("scene");
+    seen?.scrollIntoView({ block: "center" });
+    seen?.focus({ preventScroll: true });
+  });
+}
+
 function startCopy() {
   const button = by("copy-methods");
   button?.addEventListener("click", async () => {
@@ -92,7 +114,9 @@ function start() {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", startCopy);
   else startCopy();
   if (content) {
-    for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
+    showControls();
+    document.addEventListener("DOMContentLoaded", showControls); // of what stands below this script
+    startPlaces();
     change("sheet", { sheet: Math.floor(content.slices.length / 2) });
     if (by("layers")) startLayers(by("layers"));
     const scene = tryScene();
