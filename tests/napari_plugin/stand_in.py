@@ -14,7 +14,9 @@ from types import SimpleNamespace
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 import cristae
@@ -23,6 +25,8 @@ from cristae.napari_plugin import correct_widget, label_widget
 from cristae.napari_plugin.correct_widget import CorrectWidget
 from cristae.napari_plugin.label_widget import LabelWidget
 from cristae.napari_plugin.learn_widget import LearnWidget
+from cristae.napari_plugin.proofread_widget import ProofreadWidget
+from cristae.stages.cells_settings import CellsSettings
 
 
 class Event:
@@ -71,6 +75,8 @@ class Viewer:
     def __init__(self, project):
         self.layers = Layers(Layer(None, name="image", metadata={"cristae_project": str(project.path.resolve())}))
         self.dims = SimpleNamespace(current_step=(0, 0, 0), events=SimpleNamespace(current_step=Event()))
+        self.dims.set_current_step = lambda axis, z: self.show(z)
+        self.camera = SimpleNamespace(center=(0.0, 0.0, 0.0))
 
     def add_labels(self, data, **keywords):
         self.layers.append(Layer(data, **keywords))
@@ -182,6 +188,44 @@ def applying(project):
     widget.begin()
     assert len(widget.painting.corrections.standing) == 1
     widget.end()
+
+
+def proofreading(project):
+    """A flag leads to its place, and what was looked at stays ticked, until the objects are others."""
+    widget = ProofreadWidget(Viewer(project))
+    assert "cristae quality" in widget.told.line.text() and widget.flags.count() == 0
+
+    def found(track):
+        run = project.run("quality", CellsSettings(), {"track": track})
+        flag = {"kind": "odd object", "class": "cell", "severity": 0.5, "reason": "ragged", "z": -1}
+        box = {"z_start": 2, "z_stop": 5, "y_start": 10, "y_stop": 31, "x_start": 40, "x_stop": 61}
+        slice_5 = dict.fromkeys(box, pd.NA) | {"kind": "jump", "class": "dot", "object_id": 0, "z": 5}
+        rows = [flag | box | {"object_id": 300}, flag | slice_5, flag | dict.fromkeys(box, pd.NA) | {"object_id": 9}]
+        with project.record(run, CellsSettings(), {"track": track}):
+            pd.DataFrame(rows).astype(dict.fromkeys(box, "Int64")).to_parquet(run.path / "flags.parquet")
+
+    found("track-a")
+    widget.list_flags()
+    assert widget.flags.count() == 3 and widget.count.text() == "0 of 3 looked at"
+    widget.go_on()
+    y, x = project.image.grid.voxel_size[1:]
+    assert widget.viewer.dims.current_step[0] == 3 and widget.viewer.camera.center == (0.0, 20 * y, 50 * x)
+    assert "cell 300" in widget.told.line.text()
+    widget.go_on()
+    assert widget.viewer.dims.current_step[0] == 5 and widget.viewer.camera.center == (0.0, 20 * y, 50 * x)
+    assert widget.count.text() == "1 of 3 looked at"
+    widget.flags.setCurrentRow(2)
+    assert "not known" in widget.told.line.text() and widget.viewer.dims.current_step[0] == 5
+    widget.go_on()
+    assert widget.flags.currentRow() == 1  # the one that was left out
+    widget.go_on()
+    assert "all red flags" in widget.told.line.text()
+    assert ProofreadWidget(Viewer(project)).count.text() == "3 of 3 looked at"
+    widget.flags.item(1).setCheckState(Qt.Unchecked)
+    assert ProofreadWidget(Viewer(project)).count.text() == "2 of 3 looked at"
+    found("track-b")
+    widget.list_flags()
+    assert widget.count.text() == "0 of 3 looked at"
 
 
 def labels_wait_for_a_stage(project):

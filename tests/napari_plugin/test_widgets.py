@@ -27,7 +27,8 @@ def ready(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "check", ["an_empty_list", "nothing_to_correct", "a_newer_result", "applying", "labels_wait_for_a_stage"]
+    "check",
+    ["an_empty_list", "nothing_to_correct", "a_newer_result", "applying", "proofreading", "labels_wait_for_a_stage"],
 )
 def test_widgets_without_a_screen(ready, tmp_path, check):
     shutil.copytree(ready.path, tmp_path / "bx1")

@@ -13,7 +13,7 @@ from typing import Any
 from cristae.errors import CristaeError, ResourceError
 from cristae.project import Project
 
-WIDGETS = ("Label slices", "Correct", "Train and predict")
+WIDGETS = ("Label slices", "Proofread", "Correct", "Train and predict")
 """Names of the widgets, as the plugin states them."""
 
 _TRY = "from qtpy.QtWidgets import QApplication; QApplication([])"
