@@ -1,12 +1,15 @@
 import heapq
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from cristae.separation.agglomerate import Contacts, agglomerate, contacts
 from cristae.separation.basins import Joining, join_basins
+from cristae.separation.paths import BYTES_PER_VOXEL
 from cristae.testing import assert_same_objects
 
 
@@ -137,3 +140,20 @@ def test_nothing_where_it_is_not_allowed_and_nothing_of_nothing() -> None:
     seeds[0] = truth[0]
     assert not join_basins(seeds, boundary, allowed, Joining(), 50)[:, :3].any()
     assert not join_basins(seeds, boundary, np.zeros(truth.shape, bool), Joining(), 50).any()
+
+
+def test_of_a_map_that_is_all_noise_memory_stays_within_half_as_much_again_as_is_planned() -> None:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal((128, 128, 128)), 0.8)
+    boundary = ((noise - noise.min()) / np.ptp(noise) * 255).astype(np.uint8)
+    seeds = np.zeros(boundary.shape, np.int32)
+    seeds[0, :64], seeds[0, 64:] = 1, 2
+    everywhere = np.ones(boundary.shape, bool)
+    join_basins(seeds[:4], boundary[:4], everywhere[:4], Joining(), 3)  # compile
+    tracemalloc.start()
+    try:
+        found = join_basins(seeds, boundary, everywhere, Joining(), 3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * BYTES_PER_VOXEL * boundary.size
+    assert {1, 2} <= set(np.unique(found).tolist())

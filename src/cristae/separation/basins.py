@@ -20,6 +20,11 @@ _OVERLAP = 0.6
 """Share of the pixels of a basin in labelled slices that must be of one cell for it to be of that cell."""
 _FLOOR = 8
 """Boundary × 255 up to which all is alike: ripples of a map inside a large cell would be basins by the thousand."""
+_VOXELS_PER_BASIN = 128
+"""Of a map with more basins than one for so many voxels all is noise up to a higher level: real maps have ten times
+fewer, and what is known of each basin takes memory that nobody has planned for."""
+_FEW = 10_000
+"""So many basins take no memory to speak of."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,19 @@ def join_basins(
 
 def _basins(boundary: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Return the basins of the map, numbered from 1 in the order of their first voxel."""
-    minima: np.ndarray = local_minima(np.where(allowed, np.maximum(boundary, _FLOOR), 255), connectivity=1)  # type: ignore[no-untyped-call]
-    minima &= allowed
-    seeds = cc3d.connected_components(minima, connectivity=6).astype(np.int32)
+    most = max(_FEW, int(allowed.sum()) // _VOXELS_PER_BASIN)
+    floor, seeds = _FLOOR, _minima(boundary, allowed, _FLOOR)
+    while seeds.max(initial=0) > most and floor < 128:
+        floor = 2 * floor
+        seeds = _minima(boundary, allowed, floor)
     return flood(boundary, seeds, allowed)
+
+
+def _minima(boundary: np.ndarray, allowed: np.ndarray, floor: int) -> np.ndarray:
+    """Return the lowest places of the map, each with a number of its own; up to `floor` all is as low."""
+    minima: np.ndarray = local_minima(np.where(allowed, np.maximum(boundary, floor), 255), connectivity=1)  # type: ignore[no-untyped-call]
+    minima &= allowed
+    return cc3d.connected_components(minima, connectivity=6).astype(np.int32)
 
 
 def _known(
