@@ -41,7 +41,7 @@ from cristae.costs.trials import (
     trial_memory,
 )
 from cristae.costs.work import IMPORT_BYTES, OBJECTS_BLOCK, SHARD, Machine, Meshing, Network, Prediction, Training, Work
-from cristae.io import ome_zarr, tiff, tiles, writing
+from cristae.io import ome_zarr, tiles, writing
 from cristae.preprocess import pyramid
 from cristae.separation import paths
 from cristae.stages import adapt, align_pairs, check, objects, survey
@@ -217,7 +217,7 @@ def test_numbers_are_those_of_the_code():
     assert AlignSettings(neighbours=MOST_NEIGHBOURS)
     with pytest.raises(ValidationError):
         AlignSettings(neighbours=MOST_NEIGHBOURS + 1)
-    assert SLAB_BYTES == writing._SLAB_BYTES == tiff._SLAB_BYTES
+    assert SLAB_BYTES == writing._SLAB_BYTES
     assert TILE == tiles.TILE
     assert MEASURED_AT_ONCE == adapt.MEASURED_AT_ONCE
     assert {SHARD[0]} == {check.SLAB, align_pairs._SLAB, ome_zarr.CHUNK[0]}

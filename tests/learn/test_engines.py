@@ -44,7 +44,8 @@ def _network(name: str = "resunet", n_channels: int = 1, seed: int = 0, base_wid
     return network.eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# The port of CEECNet V2 is made of the parts of V2 and of the port of V1, and OpenVINO takes a minute for it.
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"ceecnet_v2_pagano"}))
 def test_openvino_and_torch_agree_on_every_network(name: str) -> None:
     network = _network(name, base_width=0)
     image = torch.randn(1, 1, 128, 96)

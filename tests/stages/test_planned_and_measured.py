@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def test_no_stage_takes_more_than_was_planned(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     row = importlib.import_module("benchmarks.pipeline_memory")
-    found = row.measure(16, row.Scene((384, 320), 16.0, 30), tmp_path)
+    found = row.measure(16, row.Scene((256, 224), 16.0, 30), tmp_path)
     above = {
         stage: (peak, found["planned_mb"][stage])
         for stage, peak in found["peak_mb"].items()
@@ -22,5 +22,5 @@ def test_no_stage_takes_more_than_was_planned(tmp_path, monkeypatch):
     }
     assert not above, "peak and plan in MB"
     assert 0.5 < found["disk_mb"] / found["planned_disk_mb"] < 2
-    again = row.measure(16, row.Scene((384, 320), 16.0, 30), tmp_path)
+    again = row.measure(16, row.Scene((256, 224), 16.0, 30), tmp_path)
     assert again == found, "what is finished is kept"
