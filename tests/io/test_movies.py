@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -67,9 +66,9 @@ def test_ffmpeg_is_looked_for_on_the_path_and_beside(tmp_path, monkeypatch) -> N
     assert find_ffmpeg() == here
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on the PATH")
+@pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg on the PATH, and no imageio-ffmpeg")
 def test_a_real_movie_is_read_back(tmp_path) -> None:
-    write_mp4(tmp_path / "movie.mp4", FRAMES, 20, str(shutil.which("ffmpeg")))
+    write_mp4(tmp_path / "movie.mp4", FRAMES, 20, str(find_ffmpeg()))
     movie = cv2.VideoCapture(str(tmp_path / "movie.mp4"))
     assert movie.get(cv2.CAP_PROP_FRAME_COUNT) == len(FRAMES)
     assert (movie.get(cv2.CAP_PROP_FRAME_WIDTH), movie.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (40, 32)

@@ -21,7 +21,8 @@ from qtpy.QtWidgets import QApplication
 
 import cristae
 from cristae.corrections import tools
-from cristae.napari_plugin import correct_widget, label_widget
+from cristae.errors import ResourceError
+from cristae.napari_plugin import correct_widget, label_widget, proofread_widget
 from cristae.napari_plugin.correct_widget import CorrectWidget
 from cristae.napari_plugin.label_widget import LabelWidget
 from cristae.napari_plugin.learn_widget import LearnWidget
@@ -223,6 +224,15 @@ def proofreading(project):
     assert ProofreadWidget(Viewer(project)).count.text() == "3 of 3 looked at"
     widget.flags.item(1).setCheckState(Qt.Unchecked)
     assert ProofreadWidget(Viewer(project)).count.text() == "2 of 3 looked at"
+
+    def full(*_):
+        raise ResourceError("the disk is full")
+
+    proofread_widget.note_looked_at = full
+    widget.list_flags()
+    widget.flags.item(1).setCheckState(Qt.Checked)
+    assert widget.flags.item(1).checkState() == Qt.Unchecked and widget.count.text() == "2 of 3 looked at"
+    assert "disk is full" in widget.told.line.text()
     found("track-b")
     widget.list_flags()
     assert widget.count.text() == "0 of 3 looked at"

@@ -88,12 +88,17 @@ class ProofreadWidget(Panel):
         self.told.say(spot.words)
 
     def _ticked(self, item: QListWidgetItem) -> None:
-        self.told.guarded(lambda: self._note(self.flags.row(item), item.checkState() == Qt.Checked))
+        ticked = item.checkState() == Qt.Checked
+        if not self.told.guarded(lambda: self._note(self.flags.row(item), ticked)):
+            self.flags.blockSignals(True)  # what could not be kept is not ticked
+            item.setCheckState(Qt.Unchecked if ticked else Qt.Checked)
+            self.flags.blockSignals(False)
+        self._count()
 
-    def _note(self, number: int, looked_at: bool) -> None:
+    def _note(self, number: int, looked_at: bool) -> bool:
         assert self._project is not None
         note_looked_at(self._project, self._spots[number], looked_at)
-        self._count()
+        return True
 
     def _count(self) -> None:
         done = sum(self.flags.item(i).checkState() == Qt.Checked for i in range(self.flags.count()))

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from cristae.errors import DataError
-from cristae.files import write_atomically
+from cristae.files import writable, write_atomically
 from cristae.project import Project, Run
 from cristae.stages.quality_words import flag_in_words
 
@@ -82,8 +82,9 @@ def note_looked_at(project: Project, spot: Spot, looked_at: bool) -> None:
     """
     known = _looked_at(project) - {spot.key} | ({spot.key} if looked_at else set())
     path = _path(project)
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(sorted(known), indent=1) + "\n")
+    with writable(path):
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(sorted(known), indent=1) + "\n")
 
 
 def _spot(row: dict[Any, Any], found_on: str, known: set[str]) -> Spot:
@@ -91,7 +92,8 @@ def _spot(row: dict[Any, Any], found_on: str, known: set[str]) -> Spot:
     if row["object_id"] and not pd.isna(row["z_start"]):
         z, *rest = ((row[f"{axis}_start"] + row[f"{axis}_stop"] - 1) / 2 for axis in "zyx")
         z, centre = int(z), (float(rest[0]), float(rest[1]))
-    key = f"{found_on} {row['kind']} {row['class']} {row['object_id']} {row['z']}"
+    # The reason tells flags of one kind apart: of an object in no cell, and in no nucleus.
+    key = f"{found_on} {row['kind']} {row['class']} {row['object_id']} {row['z']} {row['reason']}"
     return Spot(key, flag_in_words(row), z, centre, int(row["object_id"]), key in known)
 
 
