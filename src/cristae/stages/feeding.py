@@ -42,7 +42,9 @@ def feed_corrections(
         Which slices; without, all on which something was corrected.
     complete
         Whether every object of the class on these slices is right now, the untouched ones too: then all of the slice
-        is learnt from. Else only voxels that somebody changed or annotated are; nobody looked at the others.
+        is learnt from. Else only voxels that somebody changed or annotated are, and of objects with ids the whole
+        of those that somebody painted in: what lies beside a labelled cell is taken for others. Nobody looked at the
+        rest.
     options
         Told what was done, and that there is a newer result by now.
 
@@ -116,7 +118,10 @@ def _annotated(
     before = np.full(labels.shape, ignore, labels.dtype)
     if z in annotations.labelled_slices(name):
         before = (annotations.read_ids if instances else annotations.read_slice)(name, z)
-    rest = np.where(before == ignore, labels, before) if complete else before
+    seen = np.ones_like(changed) if complete else np.zeros_like(changed)
+    if instances and not complete:  # the rest of a cell that was painted in would else be taken for another cell
+        seen = np.isin(labels, np.setdiff1d(labels[changed], 0))
+    rest = np.where((before == ignore) & seen, labels, before)
     return np.where(changed, labels, rest).astype(labels.dtype)
 
 
