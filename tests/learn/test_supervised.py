@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from cristae.geometry import Voxels
 from cristae.learn.fit import Schedule, Watch, fit
 from cristae.learn.infer import Inference, SlabPredictor
-from cristae.learn.patches import JUDGED_MARGIN, LabelledSlice, View
-from cristae.learn.supervised import OVERLAP_PX, TILE_PX, HeldOutJudge
+from cristae.learn.patches import LabelledSlice, View
+from cristae.learn.supervised import _LOOKED_UP, OVERLAP_PX, TILE_PX, HeldOutJudge
 
 CPU = torch.device("cpu")
 
@@ -86,8 +86,8 @@ def test_whether_a_class_that_is_not_held_out_is_predicted_is_seen_where_it_is_l
     assert math.isnan(found["b"].dice)  # what is learnt by heart says nothing of how good it is
     assert found["b"].area_ratio == pytest.approx(1)
     network = _Two(-9.0)
-    assert HeldOutJudge([part], ["a", "b"], [learnt])(network)["b"].area_ratio == 0
-    assert network.seen <= 40 * 40 + (10 + JUDGED_MARGIN) * (20 + JUDGED_MARGIN)  # no more than around the class
+    assert HeldOutJudge([part], ["a", "b"], [learnt] * 5)(network)["b"].area_ratio == 0
+    assert network.seen <= 40 * 40 + (10 + _LOOKED_UP) * (20 + _LOOKED_UP)  # one place, and not all of the slice
     assert math.isnan(HeldOutJudge([part], ["a", "b"])(network)["b"].area_ratio)
     ignored = LabelledSlice(1, learnt.image, learnt.target, 0 * learnt.weight)
     assert math.isnan(HeldOutJudge([part], ["a", "b"], [ignored])(network)["b"].area_ratio)

@@ -80,12 +80,15 @@ def test_labels_edited_after_the_separation_are_tracked_in_a_run_of_their_own(tm
     second = cristae.track(project, options=Options(notify=told.append), **TRACK)
     assert second.path != first.path
     assert (_read(second)[4] == edited).all() and (_read(first)[4] == truth[4]).all()
-    assert any("labels of cell were edited since" in words for words in told)
+    assert any("labels of cell were edited since" in words and "but for" not in words for words in told)
     # Back to what they were, there is nothing to do: the first run still holds.
     project.annotations.write_slice("cell", 4, truth[4])
     ended = first.manifest["ended"]
     assert cristae.track(project, **TRACK).path == first.path
     assert first.manifest["ended"] == ended
+    project.annotations.write_slice("cell", 5, truth[5])  # labelled since
+    cristae.track(project, options=Options(notify=told.append), **TRACK)
+    assert any("but for slices 5, which cells were not separated by" in words for words in told)
 
 
 def test_a_killed_tracking_of_labels_that_were_edited_since_is_not_gone_on_with(tmp_path) -> None:

@@ -13,8 +13,11 @@ from cristae.learn.ahead import Ahead
 from cristae.learn.fit import Score
 from cristae.learn.infer import Inference, Tiled
 from cristae.learn.objective import outputs_of
-from cristae.learn.patches import JUDGED_MARGIN, LabelledSlice, PatchSampler
+from cristae.learn.patches import LabelledSlice, PatchSampler
 from cristae.nets.losses import loss_of
+
+_LOOKED_UP = 128
+"""Pixels around a place of a class at which it is looked up whether the class is predicted at all."""
 
 
 class SupervisedStep:
@@ -78,7 +81,7 @@ class HeldOutJudge:
     ) -> None:
         self.parts, self.classes = parts, classes
         absent = [i for i in range(len(classes)) if not any(_truth(part)[i].any() for part in parts)]
-        self._elsewhere = [around for i in absent for one in learnt if (around := _around(one, i)) is not None]
+        self._elsewhere = [around for i in absent if (around := _around(learnt, i)) is not None]
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> Mapping[str, Score]:
@@ -116,12 +119,14 @@ def _truth(one: LabelledSlice) -> np.ndarray:
     return truth
 
 
-def _around(one: LabelledSlice, index: int) -> LabelledSlice | None:
-    """Return the part of a slice around one class, all that has a weight there; None where the class is not."""
-    pixels = np.argwhere(_truth(one)[index])
-    if not len(pixels):
+def _around(slices: Sequence[LabelledSlice], index: int) -> LabelledSlice | None:
+    """Return a piece of a slice with one class in the middle, which alone has weight; None where the class is not."""
+    one = max(slices, key=lambda other: int(_truth(other)[index].sum()), default=None)
+    if one is None or not _truth(one)[index].any():
         return None
-    low, high = np.maximum(pixels.min(0) - JUDGED_MARGIN, 0), pixels.max(0) + 1 + JUDGED_MARGIN
+    pixels = np.argwhere(_truth(one)[index])
+    middle = pixels[len(pixels) // 2]
+    low, high = np.maximum(middle - _LOOKED_UP, 0), middle + _LOOKED_UP
     part = (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
     weight = np.zeros_like(one.weight[part])
     weight[index] = one.weight[part][index]

@@ -52,7 +52,7 @@ def choose(sources: GapSources, settings: CellsSettings, run: Run, options: Opti
         options.notify("cells: there is no cell on them, so that they tell only which methods invent some")
     elif flow_adds_nothing(means):
         options.notify(f"cells: {NO_FLOW}")
-    why = "" if chosen == means.idxmax() else ", which does as well, and best where protrusions lie apart"
+    why = "" if means[chosen] == means.max() else ", which does as well, and best where protrusions lie apart"
     options.notify(f"cells: {chosen} is used{why}")
     run.update(tried={name: round(float(dice), 4) for name, dice in means.items()})
     return chosen

@@ -36,6 +36,7 @@ from cristae.tracking import TrackSettings as Following
 from cristae.tracking.follow import Progress
 from cristae.tracking.relabel import Relabeller
 from cristae.volume import Volume
+from cristae.wording import number_ranges
 
 
 class TrackSettings(BaseModel):
@@ -94,7 +95,8 @@ def track(project: Project, settings: TrackSettings | None = None, options: Opti
         if "labels" in inputs:
             options.notify(
                 f"track: labels of {name} were edited since its cells were separated, and hold on their slices as they "
-                f"are now; to separate the cells by them too: cristae cells {project.path}"
+                f"are now{_not_counted(project, cells, name)}; to separate the cells by them too: cristae cells "
+                f"{project.path}"
             )
         tracks = _follow(project, cells, name, run, settings, options)
         found = _write_tables(tracks, run)
@@ -109,6 +111,12 @@ def _labels_since(project: Project, cells: Run, name: str) -> dict[str, str]:
     """Return what labels a tracking rests on besides its cells: nothing unless they were edited since."""
     now = project.annotations.fingerprint([name])
     return {} if now == cells.manifest["inputs"].get("labels") else {"labels": now}
+
+
+def _not_counted(project: Project, cells: Run, name: str) -> str:
+    """Say on which labelled slices nothing holds: those labelled since, or left out when cells were separated."""
+    new = sorted({*project.annotations.labelled_slices(name)} - {*map(int, cells.manifest["labelled_slices"])})
+    return f", but for slices {number_ranges(new)}, which cells were not separated by" if new else ""
 
 
 @dataclass(frozen=True)
