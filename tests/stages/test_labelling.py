@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -244,3 +245,43 @@ def test_a_tick_waits_with_the_draft_until_the_stage_ends(project):
     again.tick(3, complete=False)
     again.close()
     assert project.annotations.complete_slices("mito") == (1,)
+
+
+def test_a_stroke_that_was_undone_while_a_stage_ran_is_gone_in_the_next_session(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    stroke(labelling, 1, 30)
+    labelling.save(1, complete=False)
+    labelling.corrections.undo()
+    labelling.corrections.undo()
+    labelling.note([1])
+    with FileLock(project.path / ".lock"), pytest.raises(ResourceError, match="another process"):
+        labelling.close()
+    with Labelling(project, "mito") as again:
+        assert again.unsaved == {1}
+    assert not (project.annotations.read_slice("mito", 1) == 1).any()
+
+
+def test_labels_stay_when_removing_the_draft_is_cut_short(project, monkeypatch):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: (path / "journal.jsonl").unlink(missing_ok=True))
+    labelling.close()
+    monkeypatch.undo()
+    with Labelling(project, "mito") as again:
+        assert (again.corrections.read(again.corrections.original.grid.box)[1, 10, 5:21] == 1).all()
+        stroke(again, 1, 30)
+    assert (project.annotations.read_slice("mito", 1)[[10, 30], 5:21] == 1).all()
+    assert [path.name for path in (project.path / "corrections" / "annotations").iterdir()] == ["times.txt"]
+
+
+def test_what_an_older_draft_left_behind_is_not_taken_for_a_draft(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.save(1, complete=False)
+    crash(labelling)
+    (labelling.corrections.folder / "journal.jsonl").unlink()
+    with Labelling(project, "mito") as again:
+        assert (again.corrections.read(again.corrections.original.grid.box)[1, 10, 5:21] == 1).all()
+        stroke(again, 1, 30)
+    assert (project.annotations.read_slice("mito", 1)[[10, 30], 5:21] == 1).all()

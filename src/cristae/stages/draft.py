@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +23,27 @@ DRAFTS = "annotations"
 """Folder of the drafts among the corrections of a project; the others are named after runs."""
 TIMES = "times.txt"
 """When strokes were painted whose drafts are gone, beside the drafts: a line each, in UTC."""
+BEFORE, SAVED = "before.ome.zarr", "saved.ome.zarr"
 
 
 def keep_times(folder: Path, entries: Iterable[Entry]) -> None:
     """Keep when the strokes of a draft were painted that is about to go."""
     with (folder.parent / TIMES).open("a", encoding="utf-8") as file:
         file.writelines(f"{entry.time}\n" for entry in entries if entry.is_edit)
+
+
+def drop_draft(folder: Path) -> None:
+    """Remove a draft of which all is saved; a kill leaves all of it, or nothing that is taken for a draft."""
+    gone = folder.with_name(f".{folder.name}.gone")  # no class has such a name
+    shutil.rmtree(gone, ignore_errors=True)  # of an attempt that was cut short
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def drop_rest(folder: Path) -> None:
+    """Remove what is left of a draft that has no journal: without edits, slices as they once were say nothing."""
+    for name in (BEFORE, SAVED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 class Before:
@@ -49,8 +65,8 @@ class Before:
         self._annotations, self._name = annotations, name
         self.shape, self.dtype = annotations.grid.shape, np.dtype(dtype)
         self.ignore = IGNORE if self.dtype == np.uint8 else IGNORE_ID
-        self._before = Annotations(folder / "before.ome.zarr", annotations.grid)
-        self._saved = Annotations(folder / "saved.ome.zarr", annotations.grid)
+        self._before = Annotations(folder / BEFORE, annotations.grid)
+        self._saved = Annotations(folder / SAVED, annotations.grid)
         self._touched = set(self._before.labelled_slices(name))
         self._layers: dict[bool, Volume] = {}
 
