@@ -99,11 +99,12 @@ class Labelling:
         """
         self._check(z)
         _, height, width = self.corrections.original.shape
+        plane = Box((z, 0, 0), (z + 1, height, width))
         with self.project.lock():
-            known = z in self.project.annotations.labelled_slices(self.name)
-            self._before.look(z)
-            painted = self.corrections.read(Box((z, 0, 0), (z + 1, height, width)))[0]
-            if complete or known or painted.any():
+            known = z in self.project.annotations.labelled_slices(self.name) or self._before.keeps(z)
+            if complete or known or self.corrections.read(plane).any():
+                self._before.look(z)
+                painted = self.corrections.read(plane)[0]
                 self._before.save(z, painted if complete else self._partial(z, painted), complete=complete)
                 self.project.add_classes((self.name,))
         self.unsaved.discard(z)
