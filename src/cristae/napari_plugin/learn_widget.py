@@ -88,7 +88,7 @@ class LearnWidget(Panel):
         arguments = ["-m", "cristae.napari_plugin.worker", stages, str(self._project.path)]
         self.at_work.add(self._project.path.resolve())  # before: what cannot be started says so at once
         self.process.start(sys.executable, arguments)
-        if self.running:
+        if self._project.path.resolve() in self.at_work:
             self.told.say("at work; you can go on painting meanwhile: what you paint is saved when this has ended")
 
     def cancel(self) -> None:
