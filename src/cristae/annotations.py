@@ -57,6 +57,11 @@ def check_class_name(name: str) -> str:
     return name
 
 
+def digest_of(labels: np.ndarray) -> str:
+    """Return what is noted of the labels of a slice as they are stored: the same labels, the same words."""
+    return hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class Annotations:
     """Sparse labels of one project.
@@ -168,13 +173,27 @@ class Annotations:
                 layer = layer or self._writable_layer(name, labels.dtype)
                 self._forget(name, z)
                 layer.write(self._slice_box(z), values[None])
-                digest = hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
                 origin = {"origin": moved[z]} if z in moved else {}
-                entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest, **origin}
+                entries[str(z)] = {"complete": complete, "n_voxels": n_voxels, "digest": digest_of(values), **origin}
         finally:
             # What was written is known even when a later slice fails.
             if entries:
                 write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), **entries}})
+
+    def write_over(self, name: str, z: int, labels: np.ndarray, *, complete: bool) -> None:
+        """Store a slice as it is, 0 as 0, with its notes never gone, for which a mix of old and new is no harm."""
+        n_voxels = self._check(z, labels)
+        self._writable_layer(name, labels.dtype).write(self._slice_box(z), labels[None])
+        entry = {"complete": complete, "n_voxels": n_voxels, "digest": digest_of(labels)}
+        write_facts(self.path / "labels" / name, {"slices": {**self._slices(name), str(z): entry}})
+
+    def drop_slice(self, name: str, z: int) -> None:
+        """Make a slice of a class one that nobody looked at."""
+        if name in self.classes:
+            layer = self.layer(name)
+            ignore = IGNORE if layer.dtype == np.uint8 else IGNORE_ID
+            self.write_slice(name, z, np.full(self.grid.shape[1:], ignore, layer.dtype), complete=False)
+            self._forget(name, z)
 
     def _forget(self, name: str, z: int) -> None:
         """Drop what is noted of a slice before it is overwritten: a kill must not leave old notes on new voxels."""

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 import cristae
 from cristae.corrections import tools
 from cristae.errors import ResourceError
-from cristae.napari_plugin import correct_widget, label_widget, proofread_widget
+from cristae.napari_plugin import correct_widget, label_widget, learn_widget, proofread_widget
 from cristae.napari_plugin.correct_widget import CorrectWidget
 from cristae.napari_plugin.label_widget import LabelWidget
 from cristae.napari_plugin.learn_widget import LearnWidget
@@ -182,13 +182,67 @@ def applying(project):
     widget.undo()
     assert len(widget.painting.corrections.standing) == 1
     go.clear()
+    folder = widget.painting.corrections.folder
     widget.apply()
     widget.end()  # stopped: nothing is told any more, and the layer is free when its block is done
+    with FileLock(folder / ".lock"):  # as the thread holds it
+        widget.begin()
+    assert "this window is still ending" in widget.told.line.text() and widget.painting is None
     go.set()
     wait(lambda: not any(one.name == "cristae background" for one in threading.enumerate()))
     widget.begin()
     assert len(widget.painting.corrections.standing) == 1
     widget.end()
+
+
+def writing_fails(project):
+    """Whatever ends the writing or keeps it from beginning is said, and one can go on correcting."""
+
+    def fails(*_):
+        raise MemoryError
+
+    widget = opened(project)
+    correct_widget.apply_corrections = fails
+    widget.apply()
+    wait(lambda: widget._writing is None)
+    assert "cannot be written: MemoryError" in widget.told.line.text()
+    assert widget.painting.layer.editable and widget.painting.corrections.open
+    for action in (widget.apply, widget.feed):
+        close, corrections = widget.painting.corrections.close, widget.painting.corrections
+
+        def full(close=close):
+            close()
+            raise ResourceError("the disk is full")
+
+        corrections.close = full
+        action()
+        assert widget.told.line.text() == "the disk is full" and widget._writing is None
+        assert widget.painting.layer.editable and widget.painting.corrections.open
+    LearnWidget.at_work.add(project.path.resolve())
+    for action in (widget.apply, widget.feed):
+        widget.told.say("")
+        action()
+        assert "a stage is at work in this window" in widget.told.line.text() and widget._writing is None
+    widget.undo()
+    assert not widget.painting.corrections.standing
+    widget.end()
+
+
+def a_worker_that_cannot_start(project):
+    widget = LearnWidget(Viewer(project))
+    sys.executable += ".not-there"
+    widget.start("train")
+    wait(lambda: not widget.running)
+    assert "could not be started" in widget.told.line.text() and not LearnWidget.at_work
+    LearnWidget.at_work.clear()
+
+    class AtOnce(learn_widget.QProcess):
+        def start(self, *_):
+            self.errorOccurred.emit(learn_widget.QProcess.ProcessError.FailedToStart)
+
+    learn_widget.QProcess = AtOnce
+    widget.start("train")
+    assert "could not be started" in widget.told.line.text() and not LearnWidget.at_work and not widget.running
 
 
 def proofreading(project):
@@ -282,6 +336,23 @@ def labels_wait_for_a_stage(project):
     assert "saved slices 0, 1" in widget.told.line.text(), widget.told.line.text()
     assert project.annotations.complete_slices("mito") == (1,)
     assert (project.annotations.read_slice("mito", 1)[[12, 14], 5:20] == 1).all()
+    with FileLock(project.path / ".lock"):
+        widget.viewer.show(2)
+        paint(2, 10)
+        widget.save()
+        assert widget._again.isActive()
+    widget.save()  # before it is tried again
+    assert widget.told.line.text() == "saved" and not widget._again.isActive()
+    widget.viewer.show(1)
+    LearnWidget.at_work.add(here)
+    paint(1, 16)
+    widget.end()
+    assert "the draft of mito is kept" in widget.told.line.text() and not corrections.open
+    assert not (project.annotations.read_slice("mito", 1)[16, 5:20] == 1).any()
+    LearnWidget.at_work.discard(here)
+    widget.begin()
+    corrections = widget.painting.corrections
+    assert len(corrections.standing) == 5
     with FileLock(project.path / ".lock"):
         click(False)
         widget.end()

@@ -28,7 +28,16 @@ def ready(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "check",
-    ["an_empty_list", "nothing_to_correct", "a_newer_result", "applying", "proofreading", "labels_wait_for_a_stage"],
+    [
+        "an_empty_list",
+        "nothing_to_correct",
+        "a_newer_result",
+        "applying",
+        "writing_fails",
+        "a_worker_that_cannot_start",
+        "proofreading",
+        "labels_wait_for_a_stage",
+    ],
 )
 def test_widgets_without_a_screen(ready, tmp_path, check):
     shutil.copytree(ready.path, tmp_path / "bx1")

@@ -76,6 +76,12 @@ def test_strokes_of_labels_are_no_corrections_and_their_time_is_kept(small_proje
     assert len(during) == 3 and np.array_equal(painting_times(small_project), during)  # the draft is gone
     assert "correction" not in effort_in_words(small_project)
     assert " labelled (1 min painting)" in effort_in_words(small_project)
+    path = small_project.path / "corrections" / "annotations" / "times.txt"
+    with path.open("ab") as file:  # a crash, and what was added later
+        file.write(
+            b"2026-01-022026-01-02T10:00:00.000+00:00\n2026-99-99T10:00:00.000+00:00\n\xff\n1970-01-01T02:30:01.000"
+        )
+    assert np.array_equal(painting_times(small_project), during)
 
 
 def test_what_corrections_bring_to_cells_is_in_the_meter(small_project):

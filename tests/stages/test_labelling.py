@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from conftest import make_project
-from cristae.annotations import IGNORE, IGNORE_ID
+from cristae import annotations as annotations_module
+from cristae.annotations import IGNORE, IGNORE_ID, Annotations
 from cristae.corrections import tools
 from cristae.errors import ResourceError, UsageError
 from cristae.napari_plugin import worker
@@ -244,3 +246,136 @@ def test_a_tick_waits_with_the_draft_until_the_stage_ends(project):
     again.tick(3, complete=False)
     again.close()
     assert project.annotations.complete_slices("mito") == (1,)
+
+
+def test_a_stroke_that_was_undone_while_a_stage_ran_is_gone_in_the_next_session(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    stroke(labelling, 1, 30)
+    labelling.save(1, complete=False)
+    labelling.corrections.undo()
+    labelling.corrections.undo()
+    labelling.note([1])
+    with FileLock(project.path / ".lock"), pytest.raises(ResourceError, match="another process"):
+        labelling.close()
+    with Labelling(project, "mito") as again:
+        assert again.unsaved == {1}
+    assert not (project.annotations.read_slice("mito", 1) == 1).any()
+
+
+def test_labels_stay_when_removing_the_draft_is_cut_short(project, monkeypatch):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: (path / "journal.jsonl").unlink(missing_ok=True))
+    labelling.close()
+    monkeypatch.undo()
+    with Labelling(project, "mito") as again:
+        assert (again.corrections.read(again.corrections.original.grid.box)[1, 10, 5:21] == 1).all()
+        stroke(again, 1, 30)
+    assert (project.annotations.read_slice("mito", 1)[[10, 30], 5:21] == 1).all()
+    assert [path.name for path in (project.path / "corrections" / "annotations").iterdir()] == ["times.txt"]
+
+
+class KilledError(Exception):
+    """In place of a kill."""
+
+
+def killed(labelling, monkeypatch, path, when):
+    """Save slice 1, and be killed while that writes in the annotations of `path`: before, amid, or after it."""
+    write, notes = annotations_module.Volume.write, annotations_module.write_facts
+
+    def kill_at(moment, at, action):
+        inside = path in at.parents
+        if inside and when == moment:
+            raise KilledError
+        action()
+        if inside and when == moment + " done":
+            raise KilledError
+
+    where = []
+    layer = Annotations._writable_layer
+    monkeypatch.setattr(
+        Annotations, "_writable_layer", lambda self, *a: where.append(self.path / "labels" / "x") or layer(self, *a)
+    )
+    monkeypatch.setattr(
+        annotations_module.Volume, "write", lambda self, *a: kill_at("voxels", where[-1], lambda: write(self, *a))
+    )
+    monkeypatch.setattr(annotations_module, "write_facts", lambda at, f: kill_at("notes", at, lambda: notes(at, f)))
+    with pytest.raises(KilledError):
+        labelling.save(1, complete=False)
+    monkeypatch.undo()
+    crash(labelling)
+
+
+@pytest.mark.parametrize("when", ["voxels", "voxels done", "notes done"])
+@pytest.mark.parametrize("what", ["annotations", "saved", "before"])
+@pytest.mark.parametrize("saving", [1, 2, 3])
+def test_a_kill_while_a_slice_is_saved_loses_nothing_and_takes_nothing_for_that_of_others(
+    project, monkeypatch, what, when, saving
+):
+    first = np.full((64, 64), IGNORE, np.uint8)
+    first[50], first[51] = 1, 0
+    project.annotations.write_slices("mito", [(1, first)], complete=False, background_seen=True)
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    if saving > 1:
+        labelling.save(1, complete=False)
+        stroke(labelling, 1, 30)
+    if saving > 2:
+        labelling.corrections.undo()
+        labelling.corrections.undo()
+        stroke(labelling, 1, 20)
+    if what == "before" and saving > 1:  # then only it is written a second time
+        first = project.annotations.read_slice("mito", 1)
+        first[40] = 1
+        project.annotations.write_slices("mito", [(1, first)], complete=False, background_seen=True)
+        first[10, 5:21] = IGNORE
+    path = project.annotations.path if what == "annotations" else labelling.corrections.folder / f"{what}.ome.zarr"
+    killed(labelling, monkeypatch, path, when)
+    again = Labelling(project, "mito")
+    while again.corrections.can_undo:
+        again.corrections.undo()
+    again.close()
+    assert np.array_equal(project.annotations.read_slice("mito", 1), first)
+
+
+def test_a_kill_leaves_no_voxels_that_nobody_painted(project, monkeypatch):
+    project.annotations.write_slice("mito", 3, np.ones((64, 64), np.uint8))
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    killed(labelling, monkeypatch, project.annotations.path, "voxels done")
+    with Labelling(project, "mito") as again:
+        again.corrections.undo()
+    assert (project.annotations.layer("mito").read(again.corrections.original.grid.box)[1] == IGNORE).all()
+    assert project.annotations.labelled_slices("mito") == (3,)
+
+
+def test_a_slice_on_which_all_was_undone_is_one_that_nobody_looked_at(project):
+    with Labelling(project, "mito") as labelling:
+        stroke(labelling, 1, 10)
+        stroke(labelling, 2, 10)
+        labelling.save(1, complete=False)
+        labelling.corrections.undo()
+        labelling.corrections.undo()
+        labelling.save(1, complete=False)
+        assert labelling.labelled_slices == ()
+        assert not (project.annotations.layer("mito").read(labelling.corrections.original.grid.box) != IGNORE).any()
+        fed = np.full((64, 64), IGNORE, np.uint8)
+        fed[5] = 1  # corrections are fed, say
+        project.annotations.write_slices("mito", [(1, fed)], complete=False, background_seen=True)
+        labelling.corrections.redo()
+        labelling.note([1])
+    fed[10, 5:21] = 1
+    assert np.array_equal(project.annotations.read_slice("mito", 1), fed)
+
+
+def test_what_an_older_draft_left_behind_is_not_taken_for_a_draft(project):
+    labelling = Labelling(project, "mito")
+    stroke(labelling, 1, 10)
+    labelling.save(1, complete=False)
+    crash(labelling)
+    (labelling.corrections.folder / "journal.jsonl").unlink()
+    with Labelling(project, "mito") as again:
+        assert (again.corrections.read(again.corrections.original.grid.box)[1, 10, 5:21] == 1).all()
+        stroke(again, 1, 30)
+    assert (project.annotations.read_slice("mito", 1)[[10, 30], 5:21] == 1).all()

@@ -10,8 +10,6 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from cristae.errors import CristaeError
-
 _EVERY_S = 0.1
 
 
@@ -29,8 +27,8 @@ class Background(QObject):  # type: ignore[misc]
     told
         Called in the thread of the window with done and total, now and then.
     ended
-        Called in the thread of the window with the result, or with the `CristaeError` or `OSError` that ended it; not
-        called after `stop`.
+        Called in the thread of the window with the result, or with the exception that ended it; not called after
+        `stop`.
     """
 
     _told = Signal(int, int)
@@ -48,7 +46,13 @@ class Background(QObject):  # type: ignore[misc]
         # Slots of an object run in the thread that made it.
         self._told.connect(self._on_told)
         self._ended.connect(self._on_ended)
-        threading.Thread(target=self._run, name="cristae background", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="cristae background", daemon=True)
+        self._thread.start()
+
+    @property
+    def going_on(self) -> bool:
+        """Whether the thread is at work, be it after `stop`."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Wait for nothing more; the thread ends with its unit of work."""
@@ -59,7 +63,7 @@ class Background(QObject):  # type: ignore[misc]
             result: Any = self._work(self._progress)
         except _StoppedError:
             return
-        except (CristaeError, OSError) as error:
+        except Exception as error:  # a window that is told nothing waits for ever
             result = error
         with contextlib.suppress(RuntimeError):  # the window is gone
             self._ended.emit(result)
@@ -81,3 +85,8 @@ class Background(QObject):  # type: ignore[misc]
         if not self._stop.is_set():
             self._stop.set()
             self._end(result)
+
+
+def in_words(error: Exception) -> str:
+    """Return what an exception says, with its name where that is needed: a lack of memory says nothing."""
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__} {error}".rstrip()

@@ -17,7 +17,8 @@ from cristae.corrections.journal import Entry
 from cristae.corrections.store import Corrections
 from cristae.errors import CristaeError, ResourceError, UsageError
 from cristae.geometry import Voxels
-from cristae.napari_plugin.background import Background
+from cristae.napari_plugin.background import Background, in_words
+from cristae.napari_plugin.learn_widget import LearnWidget
 from cristae.napari_plugin.painting import Painting
 from cristae.napari_plugin.panel import PaintingPanel
 from cristae.napari_plugin.parts import button, opened_project, row, wrapped
@@ -49,6 +50,7 @@ class CorrectWidget(PaintingPanel):
         super().__init__(napari_viewer)
         self._under: tuple[Project, Correctable] | None = None
         self._writing: Background | None = None
+        self._stopped: tuple[Background, Correctable] | None = None
         self.picked: list[Voxels] = []
         self.layers = QComboBox()
         self.layers.setObjectName("layers")
@@ -105,7 +107,15 @@ class CorrectWidget(PaintingPanel):
             self.list_layers()
         found = find_layer(project, self.layers.currentText() or None)
         self.end()
-        corrections = open_corrections(project, found, by="napari")
+        try:
+            corrections = open_corrections(project, found, by="napari")
+        except ResourceError as error:
+            if self._stopped and self._stopped[0].going_on and self._stopped[1] == found:
+                raise ResourceError(
+                    f"this window is still ending the writing of {found.name} that was stopped; click Correct again in "
+                    "a moment"
+                ) from error
+            raise
         keywords: dict[str, Any] = placed(corrections.original) | {
             "name": f"{found.name} (corrected)",
             "opacity": 0.5,
@@ -147,7 +157,7 @@ class CorrectWidget(PaintingPanel):
         super().end()
         if self._writing is not None:
             self._writing.stop()
-            self._writing = None
+            self._stopped, self._writing = (self._writing, self._of()[1]), None
         if self.painting is not None:
             self.painting.close()
             self.painting = None
@@ -228,8 +238,9 @@ class CorrectWidget(PaintingPanel):
     def _feed(self) -> None:
         painting, complete = self.opened(), self.complete.isChecked()
         z, (project, found) = painting.z, self._of()
-        painting.corrections.close()
+        self._check_free(project)
         try:
+            painting.corrections.close()
             feed_corrections(project, found, [z], complete=complete)
         finally:
             self._open_again()
@@ -241,7 +252,12 @@ class CorrectWidget(PaintingPanel):
 
     def _apply(self) -> None:
         painting, (project, found) = self.opened(), self._of()
-        painting.corrections.close()
+        self._check_free(project)
+        try:
+            painting.corrections.close()
+        except BaseException:
+            self._open_again()
+            raise
         painting.layer.editable = False
         self.told.say(f"writing {found.name} as it was corrected; look on meanwhile")
         self._writing = Background(
@@ -253,11 +269,16 @@ class CorrectWidget(PaintingPanel):
     def _applied(self, result: Any) -> None:
         self._writing = None
         self._open_again()
-        if isinstance(result, OSError):
-            raise ResourceError(f"the corrected layer cannot be written: {result}") from result
         if isinstance(result, CristaeError):
             raise result
+        if isinstance(result, Exception):
+            raise ResourceError(f"the corrected layer cannot be written: {in_words(result)}") from result
         self._say(f"applied: {result.path.name}")
+
+    def _check_free(self, project: Project) -> None:
+        """Refuse to take the project between two stages of this window."""
+        if project.path.resolve() in LearnWidget.at_work:
+            raise UsageError("a stage is at work in this window; feed and apply when it has ended, or cancel it")
 
     def _of(self) -> tuple[Project, Correctable]:
         """Return what is corrected: the result that was opened, whichever is the newest by now."""

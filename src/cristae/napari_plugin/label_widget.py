@@ -111,12 +111,17 @@ class LabelWidget(PaintingPanel):
         self._again.stop()
         self._pending.clear()
         self.viewer.dims.events.current_step.disconnect(self._moved)
+        kept = f"a stage is at work; the draft of {labelling.name} is kept: click Label after it"
         try:
-            labelling.close()
-            self.told.say(labelling.in_words())
+            if labelling.unsaved and _at_work_here(labelling):
+                labelling.corrections.close()
+                self.told.say(kept)
+            else:
+                labelling.close()
+                self.told.say(labelling.in_words())
         except ResourceError as error:
             if _busy(labelling):
-                self.told.say(f"a stage is at work; the draft of {labelling.name} is kept: click Label after it")
+                self.told.say(kept)
             else:
                 self.told.refuse(error)
         except CristaeError as error:
@@ -174,6 +179,7 @@ class LabelWidget(PaintingPanel):
         for z in sorted(self._pending):
             labelling.save(z, complete=labelling.complete(z))
             self._pending.discard(z)
+        self._again.stop()
 
     def _retry(self) -> None:
         """Save what waits, as soon as no stage is at work."""
@@ -187,7 +193,6 @@ class LabelWidget(PaintingPanel):
                 self._again.stop()
                 self.told.refuse(error)
             return
-        self._again.stop()
         self._show()
         self.told.say(f"saved slices {waiting}, which waited for the end of a stage")
 
@@ -212,4 +217,9 @@ class LabelWidget(PaintingPanel):
 
 def _busy(labelling: Labelling) -> bool:
     """Say whether a stage is at work on the project, of this window or another."""
-    return labelling.project.path.resolve() in LearnWidget.at_work or labelling.project.locked
+    return _at_work_here(labelling) or labelling.project.locked
+
+
+def _at_work_here(labelling: Labelling) -> bool:
+    """Say whether stages of this window are at work on the project, which is not locked between two of them."""
+    return labelling.project.path.resolve() in LearnWidget.at_work

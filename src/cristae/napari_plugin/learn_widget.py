@@ -86,9 +86,10 @@ class LearnWidget(Panel):
         self.bar.setRange(0, 0)
         self.task.setText(f"starting {stages}")
         arguments = ["-m", "cristae.napari_plugin.worker", stages, str(self._project.path)]
+        self.at_work.add(self._project.path.resolve())  # before: what cannot be started says so at once
         self.process.start(sys.executable, arguments)
-        self.at_work.add(self._project.path.resolve())
-        self.told.say("at work; you can go on painting meanwhile: what you paint is saved when this has ended")
+        if self._project.path.resolve() in self.at_work:
+            self.told.say("at work; you can go on painting meanwhile: what you paint is saved when this has ended")
 
     def cancel(self) -> None:
         """Stop the stage as Ctrl-C does."""
@@ -158,6 +159,8 @@ class LearnWidget(Panel):
     def _failed(self, error: Any) -> None:
         if self.process is not None and error == QProcess.ProcessError.FailedToStart:
             self._gone()
+            self.bar.setRange(0, 1)
+            self.task.setText("failed")
             self.told.say(f"{sys.executable} could not be started")
 
     def _gone(self) -> None:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from cristae.corrections.ids import highest_id, known_highest, new_ids, note_highest
 from cristae.errors import CristaeError, DataError, UsageError
-from cristae.napari_plugin.background import Background
+from cristae.napari_plugin.background import Background, in_words
 from cristae.napari_plugin.painting import Painting
 from cristae.napari_plugin.parts import Told, button, row
 
@@ -105,10 +105,10 @@ class PaintingPanel(Panel):
 
     def _looked(self, found: Any, n: int, action: Callable[[tuple[int, ...]], object]) -> None:
         self._search = None
-        if isinstance(found, OSError):
-            raise DataError(f"the ids of this layer cannot be read: {found}") from found
         if isinstance(found, CristaeError):
             raise found
+        if isinstance(found, Exception):
+            raise DataError(f"the ids of this layer cannot be read: {in_words(found)}") from found
         note_highest(self.opened().corrections, found)
         self.told.say(f"the highest id was {found}")
         action(new_ids(self.opened().corrections, n))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from cristae.project import Project, Run
 from cristae.stages.draft import DRAFTS, TIMES
 
 _BASES = {"evaluate": "truth", "crossvalidate": "left-out slices", "quality": "expected"}
+_TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00)\n", re.MULTILINE)
+"""A line of `TIMES`, as a journal writes times."""
 _CELLS = "cells by truth"
 """Basis of the mean Dice of cells, which corrections change, too."""
 
@@ -78,11 +81,13 @@ def painting_times(project: Project) -> np.ndarray:
     """Return when strokes of labels were painted: datetime64, ascending. Labels that were imported have none."""
     folder, times = project.path / "corrections" / DRAFTS, list[str]()
     if (folder / TIMES).is_file():
-        times += (folder / TIMES).read_text().split()
-    for path in folder.glob("*/journal.jsonl"):
+        # A line that a crash cut short is no time, nor is one that was added to it.
+        times += _TIME.findall((folder / TIMES).read_text(encoding="utf-8", errors="replace"))
+    for path in folder.glob("[!.]*/journal.jsonl"):  # the others are being removed
         with contextlib.suppress(DataError):
             times += [entry.time for entry in Journal(path, {}, writable=False).entries if entry.is_edit]
-    return np.sort(pd.to_datetime(times, utc=True, format="ISO8601").to_numpy("datetime64[ns]"))
+    found = pd.to_datetime(times, utc=True, format="ISO8601", errors="coerce").dropna()
+    return np.sort(found.to_numpy("datetime64[ns]"))
 
 
 def _scores(project: Project, run: Run) -> Iterator[tuple[Any, ...]]:

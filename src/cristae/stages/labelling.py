@@ -6,7 +6,6 @@ again, with what can be undone. Saved slices are ordinary annotations, and the d
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from typing import Self
 
@@ -19,7 +18,7 @@ from cristae.errors import UsageError
 from cristae.files import writable
 from cristae.geometry import Box
 from cristae.project import Project
-from cristae.stages.draft import DRAFTS, Before, keep_times
+from cristae.stages.draft import DRAFTS, Before, drop_draft, drop_rest, keep_times
 from cristae.volume import Volume
 from cristae.wording import number_ranges
 
@@ -52,11 +51,14 @@ class Labelling:
         self.project, self.name, grid = project, check_class_name(name), project.image.grid
         annotations = project.annotations
         folder = project.path / "corrections" / DRAFTS / name
+        drafted = Journal(folder / "journal.jsonl", {}, writable=False).header
         if name in annotations.classes:
             instances = annotations.has_instances(name)
-        elif drafted := Journal(folder / "journal.jsonl", {}, writable=False).header:
+        elif drafted:
             instances = drafted.get("dtype") == "uint32"
         self.instances = instances
+        if not drafted:
+            drop_rest(folder)
         self._before = Before(folder, annotations, name, np.dtype(np.uint32 if instances else np.uint8))
         about = {"layer": f"annotations/{name}", "on": project.file.aligned or ""}
         self.corrections = Corrections(folder, Volume(self._before, grid, "labels"), by=by, about=about)
@@ -97,11 +99,12 @@ class Labelling:
         """
         self._check(z)
         _, height, width = self.corrections.original.shape
+        plane = Box((z, 0, 0), (z + 1, height, width))
         with self.project.lock():
-            known = z in self.project.annotations.labelled_slices(self.name)
-            self._before.look(z)
-            painted = self.corrections.read(Box((z, 0, 0), (z + 1, height, width)))[0]
-            if complete or known or painted.any():
+            known = z in self.project.annotations.labelled_slices(self.name) or self._before.keeps(z)
+            if complete or known or self.corrections.read(plane).any():
+                self._before.look(z)
+                painted = self.corrections.read(plane)[0]
                 self._before.save(z, painted if complete else self._partial(z, painted), complete=complete)
                 self.project.add_classes((self.name,))
         self.unsaved.discard(z)
@@ -122,7 +125,7 @@ class Labelling:
             self.corrections.close()
         with writable(self.corrections.folder):
             keep_times(self.corrections.folder, self.corrections.entries)
-        shutil.rmtree(self.corrections.folder, ignore_errors=True)
+            drop_draft(self.corrections.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +158,6 @@ class Labelling:
         return {z: on for z, on in ticks.items() if on != (z in complete)}
 
     def _touched(self) -> set[int]:
-        holding = set(self.corrections.standing)
-        boxes = [entry.box for entry in self.corrections.entries if entry.number in holding and entry.box]
+        """Return the slices that were edited, those too on which all was undone: that may not be saved yet."""
+        boxes = [entry.box for entry in self.corrections.entries if entry.is_edit and entry.box]
         return {z for box in boxes for z in range(box.start[0], box.stop[0])}
