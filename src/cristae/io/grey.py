@@ -7,6 +7,7 @@ nothing, and grey values begin at 1.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cristae.volume import ArrayLike
 Extents = Mapping[int, tuple[int, int]]
 
 
-class _Changed:
+class _Changed(ABC):
     """An array whose grey values are changed one by one as they are read; what is filled up stays 0."""
 
     dtype: np.dtype[Any]
@@ -42,8 +43,9 @@ class _Changed:
             values[i, :, max(0, width - first_column) :] = 0
         return values
 
+    @abstractmethod
     def _changed(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Return the values as they are to be."""
 
 
 class Rescaled(_Changed):

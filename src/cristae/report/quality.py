@@ -17,12 +17,11 @@ from cristae.report.figures import as_svg
 from cristae.report.parts import Picture, Writer
 from cristae.stages.doctor import SUSPICIOUS
 from cristae.stages.effort import effort, effort_in_words
-from cristae.stages.quality_words import class_in_words, how_severe
+from cristae.stages.quality_words import box_in_words, class_in_words, how_severe, middle_of
 from cristae.stages.status import is_stale
 
 MOST = 25
 """Red flags shown; the table has all."""
-_BOX = ("z_start", "y_start", "x_start", "z_stop", "y_stop", "x_stop")
 Row = Mapping[str, Any]
 
 
@@ -194,8 +193,12 @@ def _records(table: pd.DataFrame) -> list[Row]:
 def _flag(row: Row) -> Row:
     """Return a flag as the page shows it."""
     what = f"{row['class']} {row['object_id']}" if row["object_id"] else f"{row['class']}, slice {row['z']}"
-    place, z = "–", row["z"]
-    if row["object_id"] and not any(pd.isna(row[name]) for name in _BOX):
-        z = int(row["z_start"] + row["z_stop"] - 1) // 2
-        place = ", ".join(f"{axis} {row[f'{axis}_start']}–{row[f'{axis}_stop'] - 1}" for axis in "zyx")
-    return {**row, "what": what, "place": place, "z_shown": z, "how_severe": how_severe(float(row["severity"]))}
+    middle = middle_of(row)
+    z = row["z"] if middle is None else int(middle[0])
+    return {
+        **row,
+        "what": what,
+        "place": box_in_words(row) or "–",
+        "z_shown": z,
+        "how_severe": how_severe(float(row["severity"])),
+    }

@@ -18,7 +18,7 @@ import pandas as pd
 from cristae.errors import DataError
 from cristae.files import writable, write_atomically
 from cristae.project import Project, Run
-from cristae.stages.quality_words import flag_in_words
+from cristae.stages.quality_words import flag_in_words, middle_of
 
 _FOUND_ON = ("predict", "objects", "track")
 
@@ -37,8 +37,6 @@ class Spot:
         Slice to look at; −1 where no place is known.
     centre
         Middle of the object ``(y, x)`` in voxels; None where a slice as a whole is meant.
-    object_id
-        0 where a slice is meant.
     looked_at
         Whether somebody said so.
     """
@@ -47,7 +45,6 @@ class Spot:
     words: str
     z: int
     centre: tuple[float, float] | None
-    object_id: int
     looked_at: bool
 
 
@@ -88,13 +85,11 @@ def note_looked_at(project: Project, spot: Spot, looked_at: bool) -> None:
 
 
 def _spot(row: dict[Any, Any], found_on: str, known: set[str]) -> Spot:
-    z, centre = int(row["z"]), None
-    if row["object_id"] and not pd.isna(row["z_start"]):
-        z, *rest = ((row[f"{axis}_start"] + row[f"{axis}_stop"] - 1) / 2 for axis in "zyx")
-        z, centre = int(z), (float(rest[0]), float(rest[1]))
+    middle = middle_of(row)
+    z, centre = (int(row["z"]), None) if middle is None else (int(middle[0]), middle[1:])
     # The reason tells flags of one kind apart: of an object in no cell, and in no nucleus.
     key = f"{found_on} {row['kind']} {row['class']} {row['object_id']} {row['z']} {row['reason']}"
-    return Spot(key, flag_in_words(row), z, centre, int(row["object_id"]), key in known)
+    return Spot(key, flag_in_words(row), z, centre, key in known)
 
 
 def _found_on(run: Run) -> str:

@@ -34,11 +34,25 @@ def class_in_words(row: Mapping[Any, Any]) -> str:
 def flag_in_words(row: Mapping[Any, Any]) -> str:
     """Return a flag as a line: what, where, why."""
     what = f"{row['class']} {row['object_id']}" if row["object_id"] else f"slice {row['z']}, {row['class']}"
-    place = ""
-    if row["object_id"] and not pd.isna(row["z_start"]):
-        spans = [f"{axis} {row[f'{axis}_start']}–{row[f'{axis}_stop'] - 1}" for axis in "zyx"]
-        place = f" ({', '.join(spans)})"
-    return f"{what}{place}: {row['reason']} ({row['kind']}, {how_severe(float(row['severity']))})"
+    place = box_in_words(row)
+    return (
+        f"{what}{f' ({place})' if place else ''}: {row['reason']} ({row['kind']}, {how_severe(float(row['severity']))})"
+    )
+
+
+def box_in_words(row: Mapping[Any, Any]) -> str:
+    """Return the box of the object that a flag is about; nothing where it is about a slice, or no box is known."""
+    if middle_of(row) is None:
+        return ""
+    return ", ".join(f"{axis} {row[f'{axis}_start']}–{row[f'{axis}_stop'] - 1}" for axis in "zyx")
+
+
+def middle_of(row: Mapping[Any, Any]) -> tuple[float, float, float] | None:
+    """Return the middle of that box ``(z, y, x)`` in voxels; None where there is none."""
+    if not row["object_id"] or pd.isna(row["z_start"]):
+        return None
+    z, y, x = (float(row[f"{axis}_start"] + row[f"{axis}_stop"] - 1) / 2 for axis in "zyx")
+    return z, y, x
 
 
 def proofreading(name: str, classes: pd.DataFrame, slices: pd.DataFrame, flags: pd.DataFrame) -> str:
