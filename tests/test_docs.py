@@ -27,6 +27,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +39,10 @@ from PIL import Image
 
 import cristae
 from cristae.cli import cli
+from cristae.console import parse_value
 from cristae.io.tiff import write_folder
 from cristae.phantom.faults import FAULTS
+from cristae.settings import resolve_settings
 from cristae.volume import Volume
 from measured_projects import measured_objects, measured_project
 
@@ -175,6 +178,61 @@ def test_the_code_of_a_page_runs(page, surroundings):
         else:
             padding = "\n" * block.line  # so that a traceback names the line of the page
             exec(compile(padding + block.code, where, "exec"), names)
+
+
+def understood(words: list[str], monkeypatch) -> dict[str, object]:
+    """Return what the command line makes of the words after ``cristae``, without doing anything."""
+    given: dict[str, object] = {}
+
+    def remember(**values: object) -> None:
+        given.update(values)
+
+    with monkeypatch.context() as patched:
+        groups: list[click.Group] = [cli]
+        for group in groups:  # grows on the way
+            for command in group.commands.values():
+                if isinstance(command, click.Group):
+                    groups.append(command)
+                else:
+                    patched.setattr(command, "callback", remember)
+        cli.main(words, prog_name="cristae", standalone_mode=False)
+    return given
+
+
+def commands_in(code: str) -> Iterator[list[str]]:
+    """Yield the words of each command, which may go over several lines where a quotation or a backslash does."""
+    begun = ""
+    for line in code.splitlines():
+        begun += line + "\n"
+        if line.endswith("\\"):
+            continue
+        try:
+            words = shlex.split(begun, comments=True)
+        except ValueError:  # a quotation is not closed yet
+            continue
+        yield words
+        begun = ""
+    assert not begun, f"a quotation is not closed: {begun}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.reason for b in blocks_of(page))], ids=name_of)
+def test_the_code_that_is_not_run_is_understood(page, monkeypatch):
+    kinds = {name: kind for name, kind, _ in _script("generate").STAGES}
+    for block in blocks_of(page):
+        where = f"{name_of(page)}:{block.line}"
+        if not block.reason:
+            continue
+        if block.language == "python":
+            compile(block.code, where, "exec")
+            continue
+        for words in commands_in(block.code):
+            if words[:1] != ["cristae"]:
+                continue
+            for change in understood(words[1:], monkeypatch).get("changes", ()):
+                key, _, value = change.partition("=")
+                stage, _, name = key.rpartition(".")
+                assert stage, f"{where}: {change} names no stage"
+                resolve_settings(kinds[stage], {name: parse_value(value)})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
