@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cristae
 from cristae.annotations import IGNORE_ID
@@ -18,7 +20,7 @@ from cristae.separation.gap import Gap
 from cristae.separation.paths import reduction_for
 from cristae.separation.separate import METHODS
 from cristae.stages import choose
-from cristae.stages.cells import _at_once
+from cristae.stages.cells import IDS_PER_GAP, _at_once, _check_ids
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.options import Options
 from cristae.stages.status import status
@@ -167,6 +169,18 @@ def test_more_new_cells_than_ids_for_a_gap_are_refused(tmp_path, monkeypatch) ->
         cristae.cells(project, method="paths", **QUICK)
     last = cristae.cells(project, method="paths", slices=(0, 4), **QUICK)  # nothing comes after it
     assert last.manifest["n_new"] == 1
+
+
+@given(st.integers(0, 2**31), st.integers(0, 5), st.integers(1, 6))
+def test_a_gap_may_use_all_of_its_ids_and_none_of_the_next(highest, index, n_gaps) -> None:
+    gaps = [(z, z + 1) for z in range(max(n_gaps, index + 1))]
+    last_of_its_own = highest + (index + 1) * IDS_PER_GAP
+    for top in (0, highest, last_of_its_own):
+        _check_ids(top, highest, index, gaps, "paths")
+    for top, words in ((last_of_its_own + 1, "ids of the next gap"), (IGNORE_ID, "no ids are left")):
+        if words.startswith("no") or index + 1 < len(gaps):
+            with pytest.raises(DataError, match=words):
+                _check_ids(top, highest, index, gaps, "paths")
 
 
 @pytest.mark.parametrize(("method", "max_ram_gb", "expected"), [("flow", 4, None), ("paths", 4, 1), ("paths", 9, 2)])
