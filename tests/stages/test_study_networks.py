@@ -31,7 +31,7 @@ from cristae.stages.status import status
 from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
 from cristae.stages.study_pace import Pace
 from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
-from cristae.stages.study_words import answer
+from cristae.stages.study_words import Gain, answer
 from cristae.stages.train_settings import TrainSettings, train_settings
 
 TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
@@ -447,6 +447,15 @@ def test_ranks_are_averages_and_ties_share() -> None:
     assert "| resunet, cps | 1,000 | 10 | 20.0 ± 0.0 |" in text
 
 
+@pytest.mark.parametrize(("repeats", "t"), [(2, 12.706), (3, 4.303), (5, 2.776), (30, 2.045)])
+def test_a_gain_is_sure_beyond_what_the_table_of_student_says(repeats: int, t: float) -> None:
+    reach = t * 0.1 / repeats**0.5
+    for sign in (1, -1):
+        assert Gain(sign * 1.001 * reach, 0.1, repeats).sure
+        assert not Gain(sign * 0.999 * reach, 0.1, repeats).sure
+    assert not Gain(1.0, float("nan"), 1).sure
+
+
 def test_words_that_are_sure() -> None:
     table = made_up(
         {
@@ -466,6 +475,12 @@ def test_words_that_are_sure() -> None:
         "Twice as many labelled slices bring resunet, cps +0.100 ± 0.008 in 3D Dice, by a fit over 5 and 10 slices: 20 "
         "in place of 10 would bring about +0.100, and less the closer it comes to 1.",
     ]
+
+
+def test_more_slices_bring_no_more_than_is_left() -> None:
+    words = answer(made_up({("cps", "a", 2): [0.49, 0.50, 0.51], ("cps", "a", 4): [0.94, 0.95, 0.96]}))
+    assert "bring resunet, cps +0.450 ± " in words[-1]
+    assert words[-1].endswith("8 in place of 4 would bring about +0.050, and less the closer it comes to 1.")
 
 
 def test_words_that_are_not_sure() -> None:
@@ -551,6 +566,7 @@ def test_a_process_that_is_killed_is_no_traceback() -> None:
 )
 def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, cards) -> None:
     taken: list[int] = []
+    threads: list[int] = []
 
     class Pool:
         """Begins three processes in this one, and does nothing."""
@@ -567,11 +583,12 @@ def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, ca
             pass
 
     monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     assert not list(study_workers.ended([], Crew("threads:3"), torch.device(device)))
-    assert taken == cards
+    assert taken == cards and threads == [2] * 3
 
 
 @pytest.mark.slow
