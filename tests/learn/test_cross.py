@@ -171,7 +171,9 @@ def test_rare_patches_are_on_both_sides_of_the_boxes() -> None:
 def test_what_has_no_weight_need_not_be_kept() -> None:
     step = _rare_step(0.5)
     _, target, weight = step.labelled.batch(0)
-    held_out, nothing, there = (step._mixing(0, *one) for one in ((target, 0 * weight), (0 * target, weight), (target, weight)))
+    held_out, nothing, there = (
+        step._mixing(0, *one) for one in ((target, 0 * weight), (0 * target, weight), (target, weight))
+    )
     assert torch.equal(held_out.masks, nothing.masks)
     assert not torch.equal(held_out.masks, there.masks)
 
