@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import numpy as np
@@ -521,6 +523,15 @@ def test_words_where_rank_and_mean_disagree() -> None:
     assert few[0].startswith("Use resunet, supervised") and "and resunet, cps the best mean" in few[1]
 
 
+def test_a_mean_that_may_be_ahead_by_chance_is_no_disagreement() -> None:
+    dices = {("cps", name, 7): [0.80, 0.81, 0.82] for name in ("a", "b")}
+    dices |= {("supervised", name, 7): [0.79, 0.80, 0.81] for name in ("a", "b")}
+    dices |= {("cps", "c", 7): [0.3, 0.8, 0.4], ("supervised", "c", 7): [0.9, 0.3, 0.9]}
+    words = answer(made_up(dices))
+    assert words[0].startswith("Use resunet, cps on this volume")
+    assert words[1].startswith("That is not sure: against the next, resunet, supervised, it is -0.0")
+
+
 def test_a_lead_that_is_sure_and_too_small_is_not_called_chance() -> None:
     words = answer(made_up({("supervised", "a", 7): [0.80, 0.80], ("cps", "a", 7): [0.8012, 0.8012]}))
     assert "it is +0.001 ± 0.000 in 3D Dice, too little to matter (2 repeats)" in words[1]
@@ -559,6 +570,16 @@ class Deadly:
 def test_a_process_that_is_killed_is_no_traceback() -> None:
     with pytest.raises(ResourceError, match=r"scored are kept.*--executor threads:N"):
         list(study_workers.ended([(Deadly(), None, None, 1)], Crew("threads:1"), torch.device("cpu")))
+
+
+def test_a_process_that_is_killed_before_all_work_is_handed_out_is_no_traceback_either(monkeypatch) -> None:
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *work: object) -> Future[None]:
+            raise BrokenProcessPool("ended while others began")
+
+    monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
+    with pytest.raises(ResourceError, match="scored are kept"):
+        list(study_workers.ended([(None, None, None, 1)], Crew("threads:1"), torch.device("cpu")))
 
 
 @pytest.mark.parametrize(
