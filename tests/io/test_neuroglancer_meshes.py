@@ -11,7 +11,8 @@ import pytest
 
 from cristae.errors import ResourceError
 from cristae.io.meshes import write_store
-from cristae.io.neuroglancer_meshes import write_neuroglancer_meshes
+from cristae.io.neuroglancer_meshes import BITS, _encoded, write_neuroglancer_meshes
+from cristae.meshing.octree import Fragment
 from cristae.meshing.smooth import enclosed_volume
 from meshing_solids import awkward, ball, mesh_of
 
@@ -104,6 +105,16 @@ def test_fragments_of_coarser_levels_split_in_eight_and_none_gapes(written) -> N
         a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
         open_area = np.cross(b - a, c - a).sum(axis=0) / 2
         assert np.abs(open_area).max() < 1e-3 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()
+
+
+def test_triangles_that_shrink_to_a_line_are_left_out() -> None:
+    step = 1 / (2**BITS - 1)
+    vertices = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0.3 * step, 0, 0), (0, 1 - 0.3 * step, 0.2 * step)])
+    whole, thin = (0, 1, 2), [(0, 3, 1), (2, 1, 4), (3, 2, 4)]
+    mesh = DracoPy.decode(_encoded(DracoPy, Fragment((0, 0, 0), vertices, np.array([whole, *thin], np.int32))))
+    assert len(mesh.faces) == 1
+    assert sorted(np.asarray(mesh.points).tolist()) == [[0, 0, 0], [0, 65535, 0], [65535, 0, 0]]
+    assert _encoded(DracoPy, Fragment((0, 0, 0), vertices, np.array(thin, np.int32))) == b""
 
 
 def test_segments_have_names(store, written) -> None:

@@ -168,6 +168,27 @@ def test_rare_patches_are_on_both_sides_of_the_boxes() -> None:
     assert sides.min() > 0.35 * sides.sum()
 
 
+def test_what_has_no_weight_need_not_be_kept() -> None:
+    step = _rare_step(0.5)
+    _, target, weight = step.labelled.batch(0)
+    held_out, nothing, there = (
+        step._mixing(0, *one) for one in ((target, 0 * weight), (0 * target, weight), (target, weight))
+    )
+    assert torch.equal(held_out.masks, nothing.masks)
+    assert not torch.equal(held_out.masks, there.masks)
+
+
+def test_what_is_not_rare_has_no_say_in_the_boxes() -> None:
+    alone, beside = _rare_step(0.5), _rare_step(0.5)
+    beside.labelled.rare = [1]
+    for n in range(5):
+        _, target, weight = alone.labelled.batch(n)
+        common = np.zeros_like(target)
+        common[: len(common) // 2, :, :8, :8] = 1  # on one side of each mixture
+        both = np.concatenate((common, target), axis=1), np.concatenate((weight, weight), axis=1)
+        assert torch.equal(alone._mixing(n, target, weight).masks, beside._mixing(n, *both).masks)
+
+
 def test_where_nothing_rare_is_asked_for_halves_are_mixed_by_any_boxes() -> None:
     step = _rare_step(0.0)
     _, target, weight = step.labelled.batch(3)

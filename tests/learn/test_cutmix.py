@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cristae.learn.cutmix import AREA, box_masks, keeping_masks, mixed
+from cristae.learn.cutmix import AREA, DRAWS, box_masks, keeping_masks, mixed
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,6 +73,19 @@ def test_of_several_rare_classes_all_are_kept_where_that_can_be() -> None:
     by_chance = _kept(one, other, box_masks(200, (64, 64), np.random.default_rng(0)))
     # One dot has to be in the box and the other outside of it, which no box may do where both lie in one place.
     assert _kept(one, other, keeping_masks(one, other, 50, np.random.default_rng(0))) > by_chance + 0.3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_where_no_box_keeps_all_none_that_was_drawn_keeps_more(seed: int) -> None:
+    one, other = (np.concatenate([_dots(1, 8 * seed + side + 2 * i) for i in range(4)], axis=1) for side in (0, 1))
+
+    def n_kept(mask: np.ndarray) -> int:
+        return int(((one[0] * (1 - mask) + other[0] * mask).sum((1, 2)) >= 80).sum())
+
+    rng = np.random.default_rng(seed)
+    drawn = [n_kept(box_masks(1, (64, 64), rng)[0]) for _ in range(DRAWS)]
+    assert n_kept(keeping_masks(one, other, 80, np.random.default_rng(seed))[0]) == max(drawn)
 
 
 def test_where_nothing_is_rare_boxes_are_as_they_are_drawn() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cristae.errors import CristaeError, DataError
 from cristae.learn.augment import Augmentation
 from cristae.learn.checkpoint import Model, load_checkpoint, load_model, save_checkpoint, save_model
-from cristae.learn.fit import Judge, Schedule, Score, State, Step, Watch, fit
+from cristae.learn.fit import PATIENCE, Judge, Schedule, Score, State, Step, Watch, fit
 from cristae.learn.patches import LabelledSlice, PatchSampler, Sampling
 from cristae.learn.supervised import HeldOutJudge, SupervisedStep
 from cristae.nets.pair import Pair, parts_of
@@ -220,16 +220,19 @@ def test_recovery_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
 
     schedule = Schedule(60, 5e-3, check_every=3)
     network, step, _ = _parts()
-    whole, state = fit(network, step, silent, schedule, tmp_path / "whole", _watch())
+    rescued: list[str] = []
+    whole, state = fit(network, step, silent, schedule, tmp_path / "whole", _watch(rescue=rescued))
     assert len(state.alarms) > 1
     network, step, _ = _parts()
     with pytest.raises(KeyboardInterrupt):
         fit(network, step, silent, schedule, tmp_path / "cut", _watch(at=state.alarms[0]["step"] + 2))
     torch.manual_seed(99)  # whatever the global generator says
     network, step, _ = _parts()
-    resumed, _ = fit(network, step, silent, schedule, tmp_path / "cut", _watch())
+    again: list[str] = []  # whoever shows patches is new, too, and is told of the alarm before the interruption
+    resumed, _ = fit(network, step, silent, schedule, tmp_path / "cut", _watch(rescue=again))
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+    assert again == rescued
 
 
 class _Course:
@@ -262,6 +265,11 @@ def test_a_class_that_is_never_predicted_raises_an_alarm_however_short_the_train
     assert "predict next to nothing of it" in found.told[-1]
     assert len(found.rescued) == len(found.told) - 1  # at the end there is nothing left to rescue
     assert bool(found.rescued) == (n > 2)
+
+
+def test_a_rescued_class_is_given_time_before_the_next_alarm(tmp_path: Path) -> None:
+    steps = [step for _, step in _Course(tmp_path, 60, [0.0] * 30).alarms]
+    assert steps == [*range(20, 60, 2 * PATIENCE), 60]
 
 
 def test_a_class_lost_near_the_end_raises_an_alarm_then(tmp_path: Path) -> None:
@@ -313,6 +321,7 @@ def test_a_deepening_loss_is_resumed_bit_for_bit(tmp_path: Path) -> None:
         torch.manual_seed(0)
 
         def deepening(pair: nn.Module, n: int) -> Tensor:
+            assert len({one.loss_depth for one in parts_of(pair)}) == 1  # both go deeper
             return torch.stack([step(one, n) * (1 + one.loss_depth) for one in parts_of(pair)]).sum()  # type: ignore[operator]
 
         return Pair([Deep(1, 1, 4), Deep(1, 1, 4)]), deepening, judge

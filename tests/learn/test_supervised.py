@@ -55,6 +55,26 @@ def test_a_network_is_judged_on_what_prediction_would_say(shape: tuple[int, int]
     assert score.area_ratio == pytest.approx(found.sum() / truth.sum(), abs=1e-3)
 
 
+def test_where_nobody_looked_nothing_is_found_or_missed() -> None:
+    one, network = _noisy((90, 70)), _Placed()
+    one.weight[:, :, 60:] = 0
+    score = HeldOutJudge([one], ["a"])(network)["a"]
+    hidden = LabelledSlice(0, one.image, np.where(one.weight > 0, one.target, 1 - one.target), one.weight)
+    assert HeldOutJudge([hidden], ["a"])(network)["a"] == score
+    flooded = LabelledSlice(0, np.where(one.weight > 0, one.image, 9).astype(np.float32), one.target, one.weight)
+    assert HeldOutJudge([flooded], ["a"])(network)["a"] == score
+
+
+def test_a_network_is_judged_as_it_predicts_not_as_it_learns() -> None:
+    class Dropping(_Placed):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(nn.functional.dropout(image, 0.9, self.training))
+
+    one, network = _noisy((90, 70)), Dropping()
+    assert HeldOutJudge([one], ["a"])(network.train()) == HeldOutJudge([one], ["a"])(_Placed())
+    assert not network.training
+
+
 class _Two(nn.Module):
     """Says that all bright pixels are of both classes, but for the second as loudly as it is told."""
 
@@ -91,6 +111,18 @@ def test_whether_a_class_that_is_not_held_out_is_predicted_is_seen_where_it_is_l
     assert math.isnan(HeldOutJudge([part], ["a", "b"])(network)["b"].area_ratio)
     ignored = LabelledSlice(1, learnt.image, learnt.target, 0 * learnt.weight)
     assert math.isnan(HeldOutJudge([part], ["a", "b"], [ignored])(network)["b"].area_ratio)
+
+
+def test_classes_that_are_not_held_out_are_each_looked_up_where_there_is_most_of_them() -> None:
+    image, target = np.zeros((1, 40, 900), np.float32), np.zeros((2, 40, 900), np.float32)
+    target[0, 10:20, 10:20] = target[1, 10:20, 800:820] = 1
+    image[0] = target.max(0)
+    learnt = LabelledSlice(1, image, target, np.ones_like(target))
+    nothing = LabelledSlice(2, 0 * image, 0 * target, learnt.weight)
+    part = LabelledSlice(0, 0 * image[..., :40], 0 * target[..., :40], learnt.weight[..., :40])
+    for slices in ([learnt], [nothing, learnt], [learnt, nothing]):
+        found = HeldOutJudge([part], ["a", "b"], slices)(_Two(0.0))
+        assert [found[name].area_ratio for name in "ab"] == pytest.approx([1, 1])
 
 
 def test_the_collapse_of_a_class_that_is_not_held_out_raises_an_alarm(tmp_path: Path) -> None:

@@ -79,6 +79,39 @@ def test_cells_hold_as_many_triangles_as_asked_for(large) -> None:
     assert [len(level) for level in octree.levels] == [8 if level == 0 else 1 for level in range(len(octree.levels))]
 
 
+def test_the_coarsest_level_is_one_cell_however_few_triangles_are_asked_for(large, monkeypatch) -> None:
+    n_levels = len(build_octree(*large).levels)
+    assert len(build_octree(*large, per_cell=1).levels[-1]) == 1
+    monkeypatch.setattr("cristae.meshing.octree.MOST_LEVELS", n_levels - 1)
+    assert [len(build_octree(*large, per_cell=n).levels) for n in (1, 4000)] == [n_levels - 1] * 2
+
+
+@pytest.mark.parametrize("far", [0.0, 3e6, -1e7, 2e7])
+def test_far_away_nothing_lies_outside_of_the_cells(far) -> None:
+    """Where 32 bits tell no places nearer than 2 nm apart."""
+    vertices, faces = mesh_of(awkward(), 3, voxel_size=(8.0, 8.0, 8.0))
+    octree = build_octree(vertices.astype(np.float64) + far, faces)
+    ((fragment,),) = octree.levels
+    assert fragment.vertices.min() > 0
+    assert fragment.vertices.max() < 1
+    places = fragment.vertices * octree.cell.astype(float) + octree.origin.astype(float)
+    np.testing.assert_allclose(places, vertices.astype(np.float64) + far, rtol=0, atol=1e-6)
+
+
+def tetrahedra(n: int, edge: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` regular ones in a row, which nothing can be taken away from."""
+    corners = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]) * edge / 8**0.5
+    faces = np.array([(0, 1, 2), (0, 3, 1), (0, 2, 3), (1, 3, 2)], np.int32)
+    along = np.arange(n)[:, None, None] * np.array([2 * edge, 0, 0])
+    return (corners + along).reshape(-1, 3), (faces + 4 * np.arange(n)[:, None, None]).reshape(-1, 3).astype(np.int32)
+
+
+def test_a_scale_is_the_length_of_an_edge_and_what_cannot_be_coarser_has_one_level() -> None:
+    for n in (1, FEWEST // 4 + 10):
+        octree = build_octree(*tetrahedra(n, 30.0))
+        assert list(octree.scales) == pytest.approx([30.0])
+
+
 def test_a_small_mesh_has_one_level_of_one_cell() -> None:
     vertices, faces = mesh_of(awkward(), 3)
     assert len(faces) < FEWEST

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from cristae.preprocess.align import register, scaled
+from cristae.preprocess.align import _ABOVE_CHANCE, _Fit, register, scaled
 from cristae.preprocess.pyramid import FINEST, build_pyramid, reduction
 
 SIDE = 256
@@ -140,6 +140,20 @@ def test_strangers_are_never_matched(side, width, model):
             planes.append(np.clip(128 + 30 * smooth / smooth.std(), 1, 255).astype(np.uint8))
         found = match(*planes, model)
         assert np.isinf(found.sigma) and (found.matrix == np.eye(2, 3)).all()
+
+
+def test_where_less_overlaps_more_agrees_by_chance():
+    fit = _Fit(*(build_pyramid(np.clip(texture(seed=seed), 1, 255).astype(np.uint8))[0] for seed in (1, 2)), "rigid")
+    by_chance = [np.arctanh(fit.chance(overlap)) for overlap in (1.0, 0.25, 0.04)]
+    assert by_chance == pytest.approx(by_chance[0] * np.array([1, 2, 5]))
+
+
+@pytest.mark.parametrize("side", [200, 1024])
+def test_noise_agrees_by_chance_as_its_pixels_that_are_compared_would_have_it(side):
+    fit = _Fit(*np.random.default_rng(0).normal(size=(2, side, side)).astype(np.float32), "translation")
+    n_compared = len(range(0, side, fit.grid)) ** 2
+    assert np.arctanh(fit.chance(1.0)) == pytest.approx(_ABOVE_CHANCE / n_compared**0.5, rel=0.1)
+    assert abs(fit.correlation(np.eye(2, 3))[0]) < fit.chance(1.0)
 
 
 @pytest.mark.parametrize("noise", [20, 60])

@@ -120,6 +120,16 @@ def test_a_rim_around_a_painted_cell_is_no_cell():
     assert np.array_equal(grown == 1, inside & (np.arange(SIZE[1]) < 40))
 
 
+def test_what_is_small_and_lies_apart_from_all_that_was_painted_is_kept():
+    labels = np.zeros(SIZE, np.int32)
+    labels[12:28, 12:28] = 1
+    apart, beside = np.zeros((2, *SIZE), bool)
+    apart[5:9, 40:44] = True
+    beside[28:32, 12:16] = True  # as small, and no farther than a rim may be
+    found = find_unpainted(End(labels, labels == 0, complete=False), apart | beside | (labels > 0), None, SMALL)
+    assert np.array_equal(found < 0, apart)
+
+
 def test_where_nobody_looked_must_fit_the_slices():
     stack = static()
     with pytest.raises(DataError, match=r"expected bool of .* where nobody looked, got"):

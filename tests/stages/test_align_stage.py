@@ -22,6 +22,7 @@ from cristae.io.ome_zarr import create_volume, n_levels, open_volume, write_fact
 from cristae.preprocess.warp import warp_labels_plane
 from cristae.project import Project
 from cristae.stages.align import AlignSettings, align, align_settings
+from cristae.stages.align_pairs import _Slabs
 from cristae.stages.importing import ImportImageSettings, import_image
 from cristae.stages.moving_labels import read_transforms
 from cristae.stages.options import Options
@@ -215,7 +216,8 @@ def test_turned_slices_are_turned_back(tmp_path, drifted, model):
 def test_lost_and_bad_slices_are_bridged(tmp_path, drifted):
     spoilt = drifted.copy()
     spoilt[14] = np.random.default_rng(0).integers(1, 255, SHAPE[1:])
-    project = project_of(tmp_path / "lost", spoilt, missing=(6, 7))
+    spoilt[7] = 0  # which nobody noted when it was imported
+    project = project_of(tmp_path / "lost", spoilt, missing=(6,))
     project.set_bad_slices((14,))
     run = align(project)
     good = [z for z in range(20) if z not in (6, 7, 14)]
@@ -371,6 +373,12 @@ def test_neither_workers_nor_order_decide(tmp_path, drifted):
         for name in ("serial", "threads:1", "threads:3")
     ]
     assert content(runs[0].path) == content(runs[1].path) == content(runs[2].path)
+
+
+def test_a_slab_goes_on_from_the_last_good_slices_before_it(tmp_path, drifted):
+    raw = Volume(drifted, Grid(drifted.shape, SIZE))
+    known = _Slabs(raw, frozenset({13, 15}), AlignSettings(neighbours=3), tmp_path)._before(16)
+    assert [z for z, _ in known] == [11, 12, 14]
 
 
 KILLED = """

@@ -8,17 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cristae
 from cristae.annotations import IGNORE_ID
 from cristae.errors import DataError, UsageError
+from cristae.executors import Crew
 from cristae.geometry import Grid
 from cristae.io.ome_zarr import create_volume, open_volume
 from cristae.separation.gap import Gap
 from cristae.separation.paths import reduction_for
 from cristae.separation.separate import METHODS
 from cristae.stages import choose
-from cristae.stages.cells import _at_once
+from cristae.stages.cells import IDS_PER_GAP, _at_once, _check_ids
 from cristae.stages.cells_settings import CellsSettings
 from cristae.stages.options import Options
 from cristae.stages.status import status
@@ -169,15 +172,36 @@ def test_more_new_cells_than_ids_for_a_gap_are_refused(tmp_path, monkeypatch) ->
     assert last.manifest["n_new"] == 1
 
 
-@pytest.mark.parametrize(("method", "max_ram_gb", "expected"), [("flow", 4, None), ("paths", 4, 1), ("paths", 9, 2)])
+@given(st.integers(0, 2**31), st.integers(0, 5), st.integers(1, 6))
+def test_a_gap_may_use_all_of_its_ids_and_none_of_the_next(highest, index, n_gaps) -> None:
+    gaps = [(z, z + 1) for z in range(max(n_gaps, index + 1))]
+    last_of_its_own = highest + (index + 1) * IDS_PER_GAP
+    for top in (0, highest, last_of_its_own):
+        _check_ids(top, highest, index, gaps, "paths")
+    for top, words in ((last_of_its_own + 1, "ids of the next gap"), (IGNORE_ID, "no ids are left")):
+        if words.startswith("no") or index + 1 < len(gaps):
+            with pytest.raises(DataError, match=words):
+                _check_ids(top, highest, index, gaps, "paths")
+
+
+@pytest.mark.parametrize(
+    ("method", "max_ram_gb", "expected"), [("flow", 4, None), ("paths", 1, 1), ("paths", 4, 1), ("paths", 9, 2)]
+)
 def test_only_gaps_in_which_cells_grow_take_memory_from_each_other(method, max_ram_gb, expected) -> None:
     project = SimpleNamespace(image=SimpleNamespace(shape=(501, 2000, 6095)))
     sources = SimpleNamespace(project=project, gaps=lambda: [(0, 100), (100, 500)])
     assert _at_once(sources, method, CellsSettings(max_ram_gb=max_ram_gb)) == expected
 
 
-def test_it_is_told_and_noted_where_memory_sets_resolution_and_workers(tmp_path) -> None:
-    project, words = _project(tmp_path / "p", _truth()), list[str]()
+def test_it_is_told_and_noted_where_memory_sets_resolution_and_workers(tmp_path, monkeypatch) -> None:
+    project, words, at_a_time = _project(tmp_path / "p", _truth()), list[str](), list[int | None]()
+    unordered = Crew.unordered
+
+    def noted(crew, work, todo, at_most=None):
+        at_a_time.append(at_most)
+        return unordered(crew, work, todo, at_most)
+
+    monkeypatch.setattr(Crew, "unordered", noted)
     told = Options(executor="threads:2", notify=words.append)
     run = cristae.cells(project, method="paths", growth_gb=5e-4, max_ram_gb=6e-4, options=told, **QUICK)
     maps = open_volume(project.latest("predict").path / "cell_interior.ome.zarr").read()[:5]
@@ -186,6 +210,7 @@ def test_it_is_told_and_noted_where_memory_sets_resolution_and_workers(tmp_path)
     assert factor > 1 and run.manifest["growth_reductions"] == [factor] * 3
     assert any(f"in 3 of 3 gaps (5 slices) cells grow at {10 * factor} × {10 * factor} nm" in said for said in words)
     assert any("memory lets 1 of 2 gaps be worked on at a time" in said for said in words)
+    assert at_a_time[0] == 1
     words.clear()
     told = Options(executor="threads:2", notify=words.append)
     assert cristae.cells(project, method="paths", options=told, **QUICK).manifest["growth_reductions"] == [1, 1, 1]

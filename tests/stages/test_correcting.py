@@ -21,7 +21,7 @@ from cristae.corrections.ids import highest_id, known_highest, new_ids
 from cristae.errors import DataError, ResourceError, UsageError
 from cristae.io.ome_zarr import n_levels, open_volume
 from cristae.report.layers import shown_layers
-from cristae.stages.corrected import correctable, corrected_objects
+from cristae.stages.corrected import correctable, corrected_objects, corrected_run
 from cristae.stages.correcting import audit, boundary_of
 from cristae.stages.options import Options
 from cristae.stages.score_cells import cells_table
@@ -89,8 +89,10 @@ def test_applied_corrections_are_a_run_and_what_was_found_stays(project):
     assert other != run and run.finished
     with cristae.correct(project) as opened:
         opened.redo()
+    assert corrected_run(project, project.latest("track"), "cell") == other
     assert cristae.apply_corrections(project) == run
     assert np.array_equal(open_volume(project.image_path / "labels" / "cell").read(), expected)
+    assert corrected_run(project, project.latest("track"), "cell") == run  # that which was asked for last
 
 
 def test_what_is_measured_and_exported_is_what_was_corrected(project, tmp_path):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 import cristae
 from cristae.annotations import IGNORE
 from cristae.blockwise import Journal
-from cristae.errors import ResourceError
+from cristae.errors import DataError, ResourceError
 from cristae.io.ome_zarr import open_volume
 from cristae.learn.checkpoint import load_model
 from cristae.learn.infer import Inference
@@ -234,6 +236,29 @@ def test_without_openvino_judging_keeps_to_held_out_parts(project):
         assert inside
         assert shares[i] in (pytest.approx(0.0625, abs=0.03), 1)  # 1: nothing of it was held out
     assert judged.held_out == bool((shares < 1).all())
+
+
+def test_without_openvino_what_cannot_be_judged_is_said(project):
+    group = group_of(project)
+    more = replace(group, model=replace(group.model, classes=(*group.model.classes, "cell_interior")))
+    with pytest.raises(DataError, match="classes that it learnt have no labels any more"):
+        stage._judged(more)
+    unknown = SimpleNamespace(manifest={"adapted": {}, "learnt": ["disc", "dot"]}, settings={})
+    with pytest.raises(DataError, match="does not say how wide the boundaries are"):
+        stage._judged(replace(group, trained=unknown))
+
+
+def test_without_openvino_reduced_slices_are_compared_voxel_by_voxel(project):
+    group = group_of(project)
+    group = replace(group, view=replace(group.view, reduction=2))
+    judged = stage._judged(group)
+    n_voxels, expected = np.zeros(2, int), np.zeros(2, int)
+    for z, mask in judged.masks.items():
+        labels = np.stack([one.read(project.annotations, z) for one in judged.targets])
+        expected += (mask.repeat(2, 1).repeat(2, 2) & (labels != IGNORE)).sum((1, 2))
+    for _, _, where in stage._predicted(group, lambda image: torch.zeros(1, 2, *image.shape[2:]), judged):
+        n_voxels += where.sum((1, 2))
+    assert n_voxels.tolist() == expected.tolist() and expected.min() > 0
 
 
 def test_without_openvino_dice_is_that_of_the_judged_voxels(project):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from corrected_projects import cells_of, found_project
 
@@ -12,9 +14,10 @@ import cristae
 from cristae.annotations import IGNORE, IGNORE_ID
 from cristae.corrections import tools
 from cristae.errors import DataError
+from cristae.geometry import Box
 from cristae.io.ome_zarr import open_volume
 from cristae.stages.correcting import apply_corrections, find_layer, open_corrections
-from cristae.stages.feeding import feed_corrections
+from cristae.stages.feeding import _slices_to_look_at, feed_corrections
 from cristae.stages.options import Options
 
 
@@ -111,6 +114,22 @@ def test_a_stroke_elsewhere_does_not_hide_what_was_removed(project):
     assert labels.labelled_slices("cell") == tuple(range(9))
     fed = labels.read_ids("cell", 3)
     assert gone.any() and (fed[gone] == 0).all() and (fed[~gone] == IGNORE_ID).all()
+
+
+def test_looked_at_are_all_slices_of_renamed_objects_and_those_painted_on(tmp_path):
+    objects = {"object": [9, 300], "first_slice": [2, 0], "last_slice": [4, 8]}
+    pd.DataFrame(objects).to_parquet(tmp_path / "objects.parquet")
+    found = SimpleNamespace(run=SimpleNamespace(path=tmp_path, stage="track"))
+    boxes = {1: Box((6, 0, 0), (7, 4, 4)), 2: None, 3: Box((8, 0, 0), (9, 4, 4))}
+    corrections = SimpleNamespace(
+        standing=(1, 2),  # the third was undone
+        entries=[SimpleNamespace(number=number, box=box) for number, box in boxes.items()],
+        names={9: 300},
+        original=SimpleNamespace(shape=(9, 4, 4)),
+    )
+    assert _slices_to_look_at(corrections, found, Options()) == [2, 3, 4, 6]
+    corrections.names = {}
+    assert _slices_to_look_at(corrections, found, Options()) == [6]
 
 
 def test_what_was_renamed_and_back_again_is_not_learnt(project):

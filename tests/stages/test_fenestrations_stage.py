@@ -10,9 +10,14 @@ from PIL import Image
 from truth_projects import truth_project
 
 import cristae
-from cristae.errors import UsageError
+from cristae.errors import ResourceError, UsageError
 from cristae.features.fenestrations import find_fenestrations
+from cristae.geometry import Grid
+from cristae.io.ome_zarr import create_volume
+from cristae.stages.fenestrations import layers_of
 from cristae.stages.mesh import open_meshes
+from cristae.stages.options import Options
+from cristae.volume import Volume
 
 SHAPE, SIZE = (30, 44, 44), (10.0, 10.0, 10.0)
 RING, SOLID = 9, 3_000_000_000
@@ -104,6 +109,33 @@ def test_a_killed_run_begins_its_holes_anew(project, tmp_path, monkeypatch) -> N
     again = cristae.mesh(other, source="truth", classes=["nucleolus_fenestrations"])
     (one,), (two,) = open_meshes(whole).values(), open_meshes(again).values()
     np.testing.assert_array_equal(one[0][0], two[0][0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_holes_are_those_of_each_object_alone_wherever_it_lies(tmp_path, seed) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((4, 24, 290), np.uint32)  # longer than what is read at a time
+    for number in (7, 2, 70_000):  # later ones lie over earlier ones, so that boxes and holes do, too
+        start = int(rng.integers(200, 225))
+        labels[:, 4:20, start : start + 60][:, rng.random((16, 60)) < 0.6] = number
+    expected = np.zeros_like(labels)
+    for number in (2, 7, 70_000):
+        expected[find_fenestrations(labels == number)] = number
+    name, whole = "nucleolus_fenestrations", {"nucleolus": Volume(labels, Grid(labels.shape, SIZE), "labels")}
+    killed = create_volume(tmp_path / f".{name}.partial.ome.zarr", whole["nucleolus"].grid, np.uint32, "labels")
+    killed.write(killed.grid.box, np.full_like(labels, 5))
+    found = layers_of([name], whole, tmp_path, Options())[name].read()
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(expected)) > 2
+
+
+def test_an_object_whose_box_needs_too_much_memory_is_refused(tmp_path) -> None:
+    labels = np.zeros((4, 300, 300), np.uint32)
+    labels[:, ::299, ::299] = 3
+    whole, name = {"nucleolus": Volume(labels, Grid(labels.shape, SIZE), "labels")}, "nucleolus_fenestrations"
+    with pytest.raises(ResourceError, match="holes of the largest nucleolus"):
+        layers_of([name], whole, tmp_path, Options(max_ram_gb=1e-3))
+    assert not list(tmp_path.iterdir())
 
 
 def test_holes_of_what_is_not_there_are_named(project) -> None:

@@ -83,6 +83,14 @@ def test_background_that_was_seen_on_a_partial_slice_stays(project):
     assert np.array_equal(project.annotations.read_slice("mito", 2), seen)
 
 
+def test_background_of_a_slice_that_was_complete_is_not_known_once_it_is_not(project):
+    before = project.annotations.read_slice("disc", 3)
+    with Labelling(project, "disc") as labelling:
+        labelling.save(3, complete=False)
+    assert 3 not in project.annotations.complete_slices("disc")
+    assert np.array_equal(project.annotations.read_slice("disc", 3), np.where(before == 1, 1, IGNORE))
+
+
 def test_cells_keep_their_ids(project):
     with Labelling(project, "cell", instances=True) as labelling:
         stroke(labelling, 1, 10, label=2**31 + 5)

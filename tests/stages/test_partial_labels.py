@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ import cristae
 from cristae.annotations import IGNORE_ID
 from cristae.io.ome_zarr import open_volume
 from cristae.separation.separate import METHODS
+from cristae.stages.gap_ends import GapEnds
 from cristae.stages.options import Options
 from cristae.stages.status import status
 
@@ -117,6 +120,27 @@ def test_a_killed_tracking_of_labels_that_were_edited_since_is_not_gone_on_with(
     assert (resumed[list(LABELLED)] == swapped[list(LABELLED)]).all()
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_beside_a_cell_that_was_painted_as_a_whole_lies_another_but_not_in_a_hole(tmp_path, complete) -> None:
+    """On both sides of slice 4 there is an object where nobody looked, which one of the gaps takes for cell 3."""
+    plane = np.repeat(np.array([[3, 3, IGNORE_ID, IGNORE_ID, 0]], np.uint32), 4, axis=0)
+    sources = SimpleNamespace(
+        name="cell",
+        ids=lambda z: plane,
+        seen=lambda z: plane != IGNORE_ID,
+        annotations=SimpleNamespace(complete_slices=lambda name: (0, 4) if complete else (0,)),
+    )
+    ends = GapEnds(tmp_path, sources, [(0, 4), (4, 8)])
+    assert ends.slices == (4,)
+    for index, own in enumerate((11, 3)):
+        part = ends.open_part(4, np.where(plane == IGNORE_ID, own, plane))
+        assert np.array_equal(part, np.where(plane == IGNORE_ID, own, 0))
+        ends.keep(index, {4: part}, [own] if own > 10 else [])
+    same = ends.same(10)
+    assert same == ({11: 3} if complete else {})
+    assert ends.n_fewer(same, 10) == complete
+
+
 @MAPPED
 def test_a_cell_that_was_painted_nowhere_is_found_on_all_slices_with_one_id(tmp_path, method) -> None:
     truth = three_cells()
@@ -135,6 +159,14 @@ def test_a_cell_that_was_painted_nowhere_is_found_on_all_slices_with_one_id(tmp_
         if unpainted == 9:
             assert run.manifest["n_new"] == 1
             assert set(np.unique(found)) == {0, 300, 70_001, own}
+
+
+def test_a_cell_has_the_same_id_if_a_gap_has_but_one_to_give(tmp_path, monkeypatch) -> None:
+    how = {"method": "mask+boundary", **QUICK}
+    expected = _read(cristae.cells(_partly_labelled(tmp_path / "many", 9), **how))
+    monkeypatch.setattr("cristae.stages.cells.IDS_PER_GAP", 1)
+    assert np.array_equal(_read(cristae.cells(_partly_labelled(tmp_path / "one", 9), **how)), expected)
+    assert set(np.unique(expected)) == {0, 300, 70_001, 70_002}
 
 
 @MAPPED

@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +33,7 @@ from cristae.stages.status import status
 from cristae.stages.study_grid import Pool, choose_slices, numbers_of_slices
 from cristae.stages.study_pace import Pace
 from cristae.stages.study_tables import average_ranks, markdown, methods_table, summary
-from cristae.stages.study_words import answer
+from cristae.stages.study_words import Gain, answer
 from cristae.stages.train_settings import TrainSettings, train_settings
 
 TRAIN = {"updates": 3, "base_width": 2, "batch": 2, "tile_px": 32, "context_nm": 256.0, "device": "cpu"}
@@ -447,6 +449,15 @@ def test_ranks_are_averages_and_ties_share() -> None:
     assert "| resunet, cps | 1,000 | 10 | 20.0 ± 0.0 |" in text
 
 
+@pytest.mark.parametrize(("repeats", "t"), [(2, 12.706), (3, 4.303), (5, 2.776), (30, 2.045)])
+def test_a_gain_is_sure_beyond_what_the_table_of_student_says(repeats: int, t: float) -> None:
+    reach = t * 0.1 / repeats**0.5
+    for sign in (1, -1):
+        assert Gain(sign * 1.001 * reach, 0.1, repeats).sure
+        assert not Gain(sign * 0.999 * reach, 0.1, repeats).sure
+    assert not Gain(1.0, float("nan"), 1).sure
+
+
 def test_words_that_are_sure() -> None:
     table = made_up(
         {
@@ -466,6 +477,12 @@ def test_words_that_are_sure() -> None:
         "Twice as many labelled slices bring resunet, cps +0.100 ± 0.008 in 3D Dice, by a fit over 5 and 10 slices: 20 "
         "in place of 10 would bring about +0.100, and less the closer it comes to 1.",
     ]
+
+
+def test_more_slices_bring_no_more_than_is_left() -> None:
+    words = answer(made_up({("cps", "a", 2): [0.49, 0.50, 0.51], ("cps", "a", 4): [0.94, 0.95, 0.96]}))
+    assert "bring resunet, cps +0.450 ± " in words[-1]
+    assert words[-1].endswith("8 in place of 4 would bring about +0.050, and less the closer it comes to 1.")
 
 
 def test_words_that_are_not_sure() -> None:
@@ -504,6 +521,15 @@ def test_words_where_rank_and_mean_disagree() -> None:
     third = made_up(next_one, network="unet")
     few = answer(pd.concat([made_up(both), third]))
     assert few[0].startswith("Use resunet, supervised") and "and resunet, cps the best mean" in few[1]
+
+
+def test_a_mean_that_may_be_ahead_by_chance_is_no_disagreement() -> None:
+    dices = {("cps", name, 7): [0.80, 0.81, 0.82] for name in ("a", "b")}
+    dices |= {("supervised", name, 7): [0.79, 0.80, 0.81] for name in ("a", "b")}
+    dices |= {("cps", "c", 7): [0.3, 0.8, 0.4], ("supervised", "c", 7): [0.9, 0.3, 0.9]}
+    words = answer(made_up(dices))
+    assert words[0].startswith("Use resunet, cps on this volume")
+    assert words[1].startswith("That is not sure: against the next, resunet, supervised, it is -0.0")
 
 
 def test_a_lead_that_is_sure_and_too_small_is_not_called_chance() -> None:
@@ -546,11 +572,22 @@ def test_a_process_that_is_killed_is_no_traceback() -> None:
         list(study_workers.ended([(Deadly(), None, None, 1)], Crew("threads:1"), torch.device("cpu")))
 
 
+def test_a_process_that_is_killed_before_all_work_is_handed_out_is_no_traceback_either(monkeypatch) -> None:
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *work: object) -> Future[None]:
+            raise BrokenProcessPool("ended while others began")
+
+    monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
+    with pytest.raises(ResourceError, match="scored are kept"):
+        list(study_workers.ended([(None, None, None, 1)], Crew("threads:1"), torch.device("cpu")))
+
+
 @pytest.mark.parametrize(
     ("device", "n_cards", "cards"), [("cuda", 2, [0, 1, 0]), ("cuda", 4, [0, 1, 2]), ("cpu", 2, [])]
 )
 def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, cards) -> None:
     taken: list[int] = []
+    threads: list[int] = []
 
     class Pool:
         """Begins three processes in this one, and does nothing."""
@@ -567,11 +604,12 @@ def test_processes_side_by_side_share_the_cards(monkeypatch, device, n_cards, ca
             pass
 
     monkeypatch.setattr(study_workers, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     assert not list(study_workers.ended([], Crew("threads:3"), torch.device(device)))
-    assert taken == cards
+    assert taken == cards and threads == [2] * 3
 
 
 @pytest.mark.slow

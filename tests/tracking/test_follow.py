@@ -434,6 +434,22 @@ def test_a_hole_in_a_labelled_slice_is_no_background(method):
     assert not gone[5][truth[5] == 2].any()
 
 
+@METHODS
+def test_the_highest_id_of_a_slice_marks_islands_also_where_an_expert_painted_a_part(method):
+    truth = two_bodies()
+    truth[:, 2:10, 25:33] = 3
+    labels = anonymous(truth)
+    labels[truth == 3] = 200
+    anchors = {z: partly(truth[z], truth[z] == 1) for z in (0, 5)}
+    anchors[8] = truth[8] % 3  # the expert saw that there is none
+    marks = "highest", 200, tuple(int(plane.max()) for plane in labels)
+    found = [track(labels, anchors, method=method, unseen_id=UNSEEN, island_id=one) for one in marks]
+    for result, tracks in found:
+        assert np.array_equal(result, found[1][0]) and not result[8][truth[8] == 3].any()
+        kinds = tracks.objects().set_index("object")["kind"]
+        assert set(kinds[np.unique(result[:8][truth[:8] == 3])]) == {"island"}
+
+
 def test_two_cells_that_were_painted_are_never_joined_on_slices_painted_in_part_either():
     """The input has them as one region on every slice between."""
     truth = np.zeros((7, *SHAPE), np.uint8)

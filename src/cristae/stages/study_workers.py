@@ -50,8 +50,8 @@ def ended(work: Sequence[Work], crew: Crew, device: torch.device) -> Iterator[Tr
     n_cards = torch.cuda.device_count() if device.type == "cuda" else 0
     begin = (threads_of_each(crew), n_cards, context.Value("i", 0))
     with ProcessPoolExecutor(crew.n_together, context, _begin, begin) as pool:
-        trials = {pool.submit(do_trial, *one): one[1] for one in work}
         try:
+            trials = {pool.submit(do_trial, *one): one[1] for one in work}
             for future in as_completed(trials):
                 future.result()
                 yield trials[future]
