@@ -21,6 +21,7 @@ from cristae.metrics.matching import (
     islands,
     named_as_truth,
     smeared_ids,
+    smeared_objects,
     summarise_dice,
 )
 
@@ -308,6 +309,26 @@ def test_parts_add_up_to_the_table_of_the_whole(pairs):
     for name in ("segmentation", "truth", "n_voxels"):
         assert (getattr(whole, name) == getattr(expected, name)).all()
     assert whole.n_voxels.sum() == sum(found.size for found, _ in pairs)
+
+
+@given(two_labellings())
+def test_smeared_objects_count_by_their_size_and_as_one_at_most(pair):
+    table = contingency(*pair)
+    known = {int(one) for one in np.union1d(*pair) if one}
+    ids = smeared_ids(table, known)
+    assert 0 <= smeared_objects(table, known) <= len(ids)
+    assert (smeared_objects(table, known) > 0) == bool(len(ids))
+    alone = contingency(pair[0], np.zeros_like(pair[0]))  # nothing true is there to be measured by
+    assert smeared_objects(alone, known) == len(smeared_ids(alone, known))
+
+
+def test_a_rest_is_measured_by_the_median_of_true_objects():
+    truth = np.array([[1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0]])
+    found = np.array([[1, 1, 2, 2, 2, 2, 3, 4, 4, 4, 4, 4, 5]])
+    table = contingency(found, truth)
+    assert smeared_objects(table, {1, 2, 3, 4}) == pytest.approx(1 / 3 + 1)
+    assert smeared_objects(table, {1, 2, 3, 4}, smallest=2) == 1
+    assert smeared_objects(table, {2, 3}) == pytest.approx(1 / 4)
 
 
 def test_smeared_are_known_objects_found_where_the_truth_has_none_of_them():

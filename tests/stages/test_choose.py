@@ -73,6 +73,18 @@ def test_a_cell_that_is_carried_on_where_it_has_ended_counts_as_wrong(monkeypatc
     assert tried["smeared"]["dice"] == pytest.approx(0.5) and tried["smeared"]["worst"] == 0
 
 
+def test_what_is_left_of_a_cell_that_has_ended_counts_by_its_size(monkeypatch):
+    first, middle = np.zeros((2, 8, 8), np.int32)
+    first[:, :4], first[:, 4:] = 1, 2
+    middle[:, :4] = 1
+    rest = middle.copy()
+    rest[0, 7] = 2
+    tried = tried_on(monkeypatch, first, middle, {"rest": rest, "smeared": first})
+    assert tried["rest"]["n_smeared"] == tried["smeared"]["n_smeared"] == 1
+    assert tried["rest"]["dice"] == pytest.approx(32 / 33)
+    assert tried["smeared"]["dice"] == pytest.approx(0.5)
+
+
 def test_on_a_slice_without_cells_finding_none_is_right_and_finding_any_is_wrong(monkeypatch):
     first, nothing = np.zeros((2, 8, 8), np.int32)
     first[:, :4] = 1

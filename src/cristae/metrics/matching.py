@@ -157,11 +157,29 @@ def smeared_ids(table: Contingency, known: Collection[int], smallest: int = 1) -
     np.ndarray
         int64, rising.
     """
-    found, n_voxels = np.unique(table.segmentation, return_index=True)
-    large = table.n_segmentation[n_voxels] >= smallest
+    return _smeared(table, known, smallest)[0]
+
+
+def smeared_objects(table: Contingency, known: Collection[int], smallest: int = 1) -> float:
+    """Return how many true objects `smeared_ids` are as large as: each counts by its size, and as one at most.
+
+    A rest of a few voxels is not as wrong as a whole cell. What is as large as the median of the true objects in
+    `known`, or larger, counts as one; without true objects everything does.
+    """
+    sizes = _smeared(table, known, smallest)[1]
+    true, at = np.unique(table.truth, return_index=True)
+    there = table.n_truth[at][np.isin(true, np.fromiter(known, np.int64, len(known))) & (true != 0)]
+    typical = float(np.median(there)) if there.size else 1.0
+    return math.fsum(np.minimum(sizes / typical, 1.0))
+
+
+def _smeared(table: Contingency, known: Collection[int], smallest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and sizes of the objects of `smeared_ids`."""
+    found, at = np.unique(table.segmentation, return_index=True)
+    sizes = table.n_segmentation[at]
     gone = np.isin(found, np.fromiter(known, np.int64, len(known))) & ~np.isin(found, table.truth)
-    smeared: np.ndarray = found[large & gone & (found != 0)]
-    return smeared
+    chosen = (sizes >= smallest) & gone & (found != 0)
+    return found[chosen], sizes[chosen]
 
 
 def summarise_dice(scores: pd.DataFrame) -> DiceSummary:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cristae.blockwise import Journal
 from cristae.metrics.instance import Contingency, contingency
-from cristae.metrics.matching import dice_by_match, island_share, islands, smeared_ids, summarise_dice
+from cristae.metrics.matching import dice_by_match, island_share, islands, smeared_ids, smeared_objects, summarise_dice
 from cristae.project import Run
 from cristae.separation.separate import METHODS, TABLE2, separate
 from cristae.stages.cells_settings import CellsSettings, separation
@@ -90,13 +90,13 @@ def _try(sources: GapSources, settings: CellsSettings, z: int, method: str) -> d
     known = known[known > 0]
     smallest = how.smallest_body_px // 10 + 1
     scores = summarise_dice(dice_by_match(table, smallest, known))
-    # Cells that end before this slice and were carried on are wrong as a whole, which no Dice of a true cell tells.
+    # Cells that end before this slice and were carried on are wrong, which no Dice of a true cell tells.
     n_smeared = len(smeared_ids(table, known, smallest))
-    dice, n_judged = scores.mean, scores.n_objects + n_smeared
-    if not n_judged:
-        dice = 0.0 if _invents(table, smallest) else 1.0
+    dice = scores.mean
+    if not scores.n_objects:
+        dice = 0.0 if n_smeared or _invents(table, smallest) else 1.0
     elif n_smeared:
-        dice = scores.mean * scores.n_objects / n_judged if scores.n_objects else 0.0
+        dice *= scores.n_objects / (scores.n_objects + smeared_objects(table, known, smallest))
     apart = seen & islands(truth) & np.isin(truth, known)
     return {
         "method": method,
