@@ -23,7 +23,7 @@ from cristae.metrics.matching import dice_by_match, summarise_dice
 SMALLEST = 200
 """Cells of fewer voxels on the scored slices are not scored."""
 TRAIN = {"network": "resunet", "neighbours": 2, "updates": 1000, "learning_rate": 3e-3, "boundary_nm": 20.0}
-"""No free rotation or scaling: both blur by up to half a pixel where an outline lies, and that is most of the error."""
+"""No free rotation or scaling: both blur by parts of a pixel where an outline lies."""
 PREDICT = {"views": 4, "axes": "all", "smooth_z": 0.0}
 CELLS = {"smallest_body_um2": 0.0, "edge_nm": 0.0, "flow_reduction": 1}
 
